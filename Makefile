@@ -1,0 +1,49 @@
+# make demo    the environment, sigan and its plugins; examples/portraits as watercolors in demo/
+# make test    the same environment, then the tests
+# make check   the linters
+# make docs    writes docs/cli.md anew from the commands
+# make bench   measures speed and memory
+# make clean   removes what the others made, the environment too
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=dir the environment, PIP_ARGS what pip is given besides.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+STYLE ?= watercolor
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/sigan-styles-classic/pyproject.toml plugins/sigan-foundry/pyproject.toml))
+
+.PHONY: demo test check docs bench clean
+
+# The environment is made once, and again when a pyproject changes.
+$(STAMP): pyproject.toml $(PROJECTS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "sigan needs Python 3.10 or newer; choose one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e '.[test]' \
+		$(foreach project,$(filter-out .,$(PROJECTS)),-e $(project))
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/sigan stylize --style $(STYLE) examples/portraits demo
+	$(BIN)/python examples/contact_sheet.py examples/portraits demo demo/contact-sheet.png
+
+test: $(STAMP)
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pip check --disable-pip-version-check
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info plugins/*/*.egg-info plugins/*/build .pytest_cache .ruff_cache
+	find sigan plugins tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
