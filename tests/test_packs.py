@@ -1,0 +1,370 @@
+"""Packs on a network of three small layers, compared with plain arithmetic on its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sigan import packs, plugins
+from sigan.errors import ConfigError, OutputError, PackError, UnknownStyleError
+from sigan.packs import PackManifest, StylePack
+
+MANIFEST = PackManifest(name="ink", base="mini", base_hash="ab" * 32, base_resolution=16, recipe="styleidentity",
+                        config={"alpha": 0.5, "swap_layers": [7, 9]}, seed=7, steps=3, references=2,
+                        licence="CC BY-NC-SA 4.0", author="A", created="2026-01-02", perceptual="discriminator")
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mapping = nn.Linear(2, 2)
+        self.synthesis = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 2))
+        self.synthesis.register_buffer("strength", torch.tensor(0.25))
+
+
+def copy(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: tensor.clone() for key, tensor in net.state_dict().items()}
+
+
+@pytest.fixture
+def base():
+    net = Net()
+    return SimpleNamespace(name="mini", hash="ab" * 32, resolution=16, generator=net)
+
+
+def tuned(seed: int = 1, keys=("synthesis.0.weight", "synthesis.strength")) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    state = copy(Net())
+    return {key: t + 0.1 * torch.randn(t.shape, generator=g) if key in keys else t for key, t in state.items()}
+
+
+@pytest.fixture
+def pack(base):
+    return StylePack.from_weights(MANIFEST, base.generator.state_dict(), tuned())
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGAN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(plugins.SWITCH, "")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def offers(monkeypatch):
+    """offers(name, object): package hp-styles offers a style, without being installed."""
+    objects, entries = {}, {}
+    monkeypatch.setattr(plugins, "load_all", lambda group: (dict(objects), []))
+    monkeypatch.setattr(plugins, "entries", lambda group: dict(entries))
+
+    def offer(name: str, thing: object) -> None:
+        objects[name], entries[name] = thing, SimpleNamespace(package="hp-styles")
+
+    return offer
+
+
+# the file
+
+def test_holds_only_what_differs_as_fp16(pack):
+    assert sorted(pack.deltas) == ["synthesis.0.weight", "synthesis.strength"]
+    assert {delta.dtype for delta in pack.deltas.values()} == {torch.float16}
+
+
+def test_save_load_is_identity(pack, tmp_path):
+    pack.save(tmp_path / "ink.safetensors")
+    again = StylePack.load(tmp_path / "ink.safetensors")
+    assert again.manifest == MANIFEST and again.hash == pack.hash
+    assert all(torch.equal(again.deltas[key], delta) for key, delta in pack.deltas.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["ink.safetensors"]  # no temporary file stays
+
+
+def test_file_reads_as_plain_safetensors(pack, tmp_path):
+    pack.save(tmp_path / "ink.safetensors")
+    assert load_file(tmp_path / "ink.safetensors").keys() == pack.deltas.keys()
+    with safe_open(tmp_path / "ink.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["sigan"])["base_hash"] == "ab" * 32
+    assert metadata["modelspec.title"] == "ink" and metadata["modelspec.license"] == "CC BY-NC-SA 4.0"
+    assert metadata["modelspec.hash_sha256"] == pack.hash
+
+
+def test_save_where_nothing_can_be_written(pack, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        pack.save(tmp_path / "file" / "ink.safetensors")
+
+
+def test_one_flipped_bit_is_seen(pack, tmp_path):
+    path = tmp_path / "ink.safetensors"
+    pack.save(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PackError, match="ink.safetensors is corrupt"):
+        StylePack.load(path)
+
+
+def test_truncated_file(pack, tmp_path):
+    path = tmp_path / "ink.safetensors"
+    pack.save(path)
+    for size in (0, 5, 100, path.stat().st_size - 1):
+        (tmp_path / "torn.safetensors").write_bytes(path.read_bytes()[:size])
+        with pytest.raises(PackError, match="torn.safetensors is no valid safetensors file"):
+            StylePack.load(tmp_path / "torn.safetensors")
+
+
+def test_other_files_are_refused(tmp_path):
+    torch.save({"synthesis.0.weight": torch.zeros(2)}, tmp_path / "pickle.safetensors")
+    with pytest.raises(PackError, match="pickle.safetensors is no valid safetensors file"):
+        StylePack.load(tmp_path / "pickle.safetensors")
+    save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(PackError, match="other.safetensors is a safetensors file, but no style pack"):
+        StylePack.load(tmp_path / "other.safetensors")
+    with pytest.raises(PackError, match="cannot read pack .*absent"):
+        StylePack.load(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(("tensor", "key"), [(torch.zeros(2), "synthesis.x"), (torch.zeros(2).half(), "mapping.x"),
+                                             (torch.tensor([float("nan")]).half(), "synthesis.x")])
+def test_weights_that_no_pack_holds(tmp_path, tensor, key):
+    StylePack(MANIFEST, {key: tensor}).save(tmp_path / "odd.safetensors")
+    with pytest.raises(PackError, match=f"odd.safetensors: not finite fp16 synthesis weights: {key}"):
+        StylePack.load(tmp_path / "odd.safetensors")
+
+
+def test_manifest_round_trip():
+    assert PackManifest.from_json(MANIFEST.to_json()) == MANIFEST
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": 2}, "pack format 2; this sigan reads format 1"),
+    ({"colour": "red"}, "unknown colour"),
+    ({"steps": "3"}, "steps is '3', not int"),
+    ({"seed": True}, "seed is True, not int"),
+    ({"config": None}, "config is None, not dict"),
+])
+def test_manifest_is_strict(change, message):
+    with pytest.raises(PackError, match=message):
+        PackManifest.from_json(json.dumps({**json.loads(MANIFEST.to_json()), **change}))
+
+
+def test_manifest_names_all_that_is_missing():
+    with pytest.raises(PackError, match="missing name; missing base; missing base_hash"):
+        PackManifest.from_json('{"format": 1}')
+    for text in ("[]", "{", "null"):
+        with pytest.raises(PackError, match="the pack's manifest is not"):
+            PackManifest.from_json(text)
+
+
+# from weights
+
+def test_differences_outside_the_synthesis_are_refused(base):
+    with pytest.raises(PackError, match=r"synthesis weights only.*: mapping\.bias$"):
+        StylePack.from_weights(MANIFEST, copy(base.generator), tuned(keys=("mapping.bias",)))
+
+
+def test_diverged_training_is_refused(base):
+    state = copy(base.generator)
+    state["synthesis.0.bias"][0] = float("nan")
+    with pytest.raises(PackError, match="'ink' diverged: .* synthesis.0.bias"):
+        StylePack.from_weights(MANIFEST, base.generator.state_dict(), state)
+
+
+def test_weights_of_two_networks_are_refused(base):
+    with pytest.raises(PackError, match="unpaired: synthesis.strength"):
+        StylePack.from_weights(MANIFEST, {k: t for k, t in tuned().items() if k != "synthesis.strength"}, tuned())
+    with pytest.raises(PackError, match=r"synthesis.0.bias is \[4\], expected \[3\]"):
+        StylePack.from_weights(MANIFEST, base.generator.state_dict(), Net(width=4).state_dict())
+
+
+# on a generator
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_apply_adds_and_restores(base, pack, strength):
+    before, target = copy(base.generator), tuned()
+    with pack.apply(base.generator, strength) as generator:
+        for key, weight in generator.state_dict().items():
+            expected = before[key] + strength * (target[key] - before[key])
+            torch.testing.assert_close(weight, expected, rtol=0, atol=2e-4)  # fp16 of differences about 0.1
+    assert all(torch.equal(weight, before[key]) for key, weight in base.generator.state_dict().items())
+
+
+def test_apply_restores_after_an_error(base, pack):
+    before = copy(base.generator)
+    with pytest.raises(KeyError), pack.apply(base.generator):
+        raise KeyError("inside")
+    assert all(torch.equal(weight, before[key]) for key, weight in base.generator.state_dict().items())
+
+
+def test_apply_inplace_stays(base, pack):
+    pack.apply_inplace(base.generator)
+    torch.testing.assert_close(base.generator.state_dict(), tuned(), rtol=0, atol=2e-4)
+
+
+def test_apply_checks_before_it_changes(base, pack):
+    generator = Net(width=4)
+    before = copy(generator)
+    with pytest.raises(PackError, match=r"pack 'ink' does not fit: synthesis.0.weight is \[3, 2\], expected \[4, 2\]"):
+        pack.apply_inplace(generator)
+    with pytest.raises(ConfigError, match="strength nan"):
+        pack.apply_inplace(base.generator, float("nan"))
+    assert all(torch.equal(weight, before[key]) for key, weight in generator.state_dict().items())
+
+
+def test_check_names_both_bases(base, pack):
+    pack.check(base)
+    with pytest.raises(PackError, match="belongs to base 'mini' 16² .hash abababab….*, you use 'ffhq' 16²") as caught:
+        pack.check(SimpleNamespace(**{**vars(base), "name": "ffhq", "hash": "cd" * 32}))
+    assert "--base mini" in caught.value.hint and "--base ffhq" in caught.value.hint
+    with pytest.raises(PackError) as caught:
+        pack.check(SimpleNamespace(**{**vars(base), "hash": "cd" * 32}))
+    assert "different editions of 'mini'" in caught.value.hint
+
+
+# blends
+
+@pytest.mark.parametrize(("spec", "pairs"), [
+    ("a", [("a", 1.0)]), ("a:0.6", [("a", 0.6)]), ("a:0.6+b:0.4", [("a", 0.6), ("b", 0.4)]),
+    ("a + b", [("a", 0.5), ("b", 0.5)]), ("x/a.safetensors:1+b:0", [("x/a.safetensors", 1.0), ("b", 0.0)]),
+    (r"C:\a.safetensors", [(r"C:\a.safetensors", 1.0)]),
+])
+def test_blend_spec(spec, pairs):
+    assert packs.parse_blend(spec) == pairs
+
+
+def test_a_file_is_no_blend(tmp_path, pack):
+    pack.save(tmp_path / "a+b.safetensors")
+    assert packs.parse_blend(str(tmp_path / "a+b.safetensors")) == [(str(tmp_path / "a+b.safetensors"), 1.0)]
+
+
+@pytest.mark.parametrize("spec", ["", "a+", "a:0.6+b", "a:1.5", "a:-1+b:1", "a:nan", "a:inf"])
+def test_blend_spec_that_is_none(spec):
+    with pytest.raises(ConfigError, match="style '") as caught:
+        packs.parse_blend(spec)
+    assert "watercolor:0.6+line:0.4" in caught.value.hint
+
+
+def test_blend_is_the_weighted_sum(base, pack):
+    other = StylePack.from_weights(replace(MANIFEST, name="line", licence="CC0"), base.generator.state_dict(),
+                                   tuned(2, keys=("synthesis.0.weight", "synthesis.1.bias")))
+    both = packs.blend([pack, other], [0.6, 0.4])
+    assert both.manifest.name == "ink:0.6+line:0.4" and both.manifest.licence == "CC BY-NC-SA 4.0; CC0"
+    assert both.manifest.references == 4 and PackManifest.from_json(both.manifest.to_json()) == both.manifest
+    start, first, second = copy(base.generator), tuned(), tuned(2, keys=("synthesis.0.weight", "synthesis.1.bias"))
+    with both.apply(base.generator) as generator:
+        for key, weight in generator.state_dict().items():
+            expected = start[key] + 0.6 * (first[key] - start[key]) + 0.4 * (second[key] - start[key])
+            torch.testing.assert_close(weight, expected, rtol=0, atol=3e-4)
+
+
+def test_blend_needs_one_base_and_one_shape(pack):
+    with pytest.raises(PackError, match="different bases: 'mini' .hash abababab….* and 'ffhq'"):
+        packs.blend([pack, replace(pack, manifest=replace(MANIFEST, base="ffhq", base_hash="cd" * 32))], [0.5, 0.5])
+    odd = replace(pack, deltas={"synthesis.0.weight": torch.zeros(1, 2).half()})
+    with pytest.raises(PackError, match=r"synthesis.0.weight is \[1, 2\], expected \[3, 2\]"):
+        packs.blend([pack, odd], [0.5, 0.5])
+    with pytest.raises(ConfigError, match="blend of 1 packs with 2 weights"):
+        packs.blend([pack], [0.5, 0.5])
+
+
+# installed packs
+
+def test_install_find_remove(pack, tmp_path, home):
+    pack.save(tmp_path / "file.safetensors")
+    entry = packs.install(tmp_path / "file.safetensors")
+    assert entry == packs.find("ink") == packs.installed()["ink"]
+    assert entry.path == home / "styles" / "ink.safetensors" and entry.origin == "home"
+    assert entry.path.read_bytes() == (tmp_path / "file.safetensors").read_bytes()
+    assert packs.verify("ink") == MANIFEST
+    packs.remove("ink")
+    assert packs.installed() == {} and not entry.path.exists()
+
+
+def test_install_does_not_replace_unless_forced(pack, tmp_path, home):
+    pack.save(tmp_path / "a.safetensors")
+    packs.install(tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match="'ink' is installed already, from home"):
+        packs.install(tmp_path / "a.safetensors")
+    assert packs.install(tmp_path / "a.safetensors", force=True).name == "ink"
+    assert packs.install(tmp_path / "a.safetensors", name="ink-2").name == "ink-2"
+    assert list(packs.installed()) == ["ink", "ink-2"]
+
+
+@pytest.mark.parametrize("name", ["../ink", "a+b", "a:b", ".ink", "a b"])
+def test_install_refuses_names_that_mean_something_else(pack, tmp_path, home, name):
+    pack.save(tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match="cannot name a style"):
+        packs.install(tmp_path / "a.safetensors", name=name)
+    assert packs.installed() == {}
+
+
+def test_install_refuses_what_is_no_pack(tmp_path, home):
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(PackError, match="a.safetensors is no valid"):
+        packs.install(tmp_path / "a.safetensors", name="a")
+    with pytest.raises(ConfigError, match="cannot install from a URL yet: https://x/a"):
+        packs.install("https://x/a.safetensors")
+    assert packs.installed() == {}
+
+
+def test_find_suggests_near_names(pack, tmp_path, home):
+    with pytest.raises(UnknownStyleError) as caught:
+        packs.find("ink")
+    assert "none is installed" in caught.value.hint
+    pack.save(home / "styles" / "watercolor.safetensors")
+    with pytest.raises(UnknownStyleError, match="no style called 'Watercolour'") as caught:
+        packs.find("Watercolour")
+    assert caught.value.hint == "did you mean watercolor?"
+    with pytest.raises(UnknownStyleError, match="no pack file at 'x/ink.safetensors'"):
+        packs.find("x/ink.safetensors")
+
+
+def test_load_style_takes_names_paths_and_blends(pack, tmp_path, home):
+    pack.save(tmp_path / "a.safetensors")
+    packs.install(tmp_path / "a.safetensors")
+    assert packs.find(tmp_path / "a.safetensors").origin == "file"
+    assert packs.load_style("ink").hash == packs.load_style(str(tmp_path / "a.safetensors")).hash == pack.hash
+    mixed = packs.load_style(f"ink:0.25+{tmp_path}/a.safetensors:0.75")
+    torch.testing.assert_close(mixed.deltas, pack.deltas)
+    half = packs.load_style("ink:0.5")
+    torch.testing.assert_close(half.deltas["synthesis.strength"] * 2, pack.deltas["synthesis.strength"])
+
+
+@pytest.mark.parametrize("shape", [lambda path: path, lambda path: {"fromdict": path}, lambda path: lambda: path])
+def test_styles_of_packages(pack, tmp_path, home, offers, shape):
+    pack.save(tmp_path / "given.safetensors")
+    offers("given", shape(tmp_path / "given.safetensors"))
+    (entry,) = packs.installed().values()
+    assert (entry.path, entry.origin) == (tmp_path / "given.safetensors", "hp-styles")
+    with pytest.raises(ConfigError, match="comes with package hp-styles"):
+        packs.remove(entry.name)
+    with pytest.raises(ConfigError, match="installed already, from hp-styles"):
+        packs.install(tmp_path / "given.safetensors", name=entry.name)
+    packs.install(tmp_path / "given.safetensors", name=entry.name, force=True)
+    assert packs.find(entry.name).origin == "home"  # the user's own comes first
+
+
+def test_broken_styles_of_packages_are_reported_and_skipped(pack, tmp_path, home, offers):
+    pack.save(tmp_path / "good.safetensors")
+    offers("good", tmp_path / "good.safetensors")
+    offers("absent", tmp_path / "absent.safetensors")
+    offers("raises", lambda: 1 / 0)
+    offers("empty", {})
+    assert list(packs.installed()) == ["good"]
+    assert [(problem.name, problem.package) for problem in packs.problems()] == [
+        ("absent", "hp-styles"), ("raises", "hp-styles")]
+
+
+def test_a_file_cannot_be_removed_as_a_style(pack, tmp_path, home):
+    pack.save(tmp_path / "a.safetensors")
+    with pytest.raises(ConfigError, match="is a file, not an installed style"):
+        packs.remove(str(tmp_path / "a.safetensors"))
+    assert (tmp_path / "a.safetensors").exists()
