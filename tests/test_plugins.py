@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import metadata
+from pathlib import Path
+
 import pytest
 
 from sigan import plugins
 from sigan.errors import ConfigError
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 @pytest.fixture
@@ -95,3 +101,27 @@ def test_name_taken_twice_goes_to_the_first_package(package):
     assert objects["hp-same"] == "alpha"
     assert [(problem.package, problem.message) for problem in problems if problem.name == "hp-same"] == [
         ("hp-beta", "'hp-same' is taken by package hp-alpha")]
+
+
+def shipped(name: str) -> dict[str, dict[str, str]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads((PLUGINS / name / "pyproject.toml").read_text())["project"]["entry-points"]
+
+
+def test_classic_styles_lists_the_packs_that_are_there(monkeypatch):
+    monkeypatch.syspath_prepend(str(PLUGINS / "sigan-styles-classic"))
+    points = shipped("sigan-styles-classic")["sigan.styles"]
+    files = sorted((PLUGINS / "sigan-styles-classic/sigan_styles_classic").glob("*.safetensors"))
+    for name, value in points.items():
+        paths = metadata.EntryPoint(name, value, "sigan.styles").load()
+        assert sorted(paths.values()) == files and set(paths) <= set(points)
+
+
+def test_template_points_beside_its_module(monkeypatch):
+    monkeypatch.syspath_prepend(str(PLUGINS / "sigan-style-template"))
+    ((name, value),) = shipped("sigan-style-template")["sigan.styles"].items()
+    path = metadata.EntryPoint(name, value, "sigan.styles").load()
+    assert path == PLUGINS / "sigan-style-template/sigan_style_template/style.safetensors"
