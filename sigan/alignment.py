@@ -107,9 +107,13 @@ def _shrink(img: Image.Image, quad: np.ndarray, size: int) -> tuple[Image.Image,
 
 
 def _reduce(img: Image.Image, quad: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
-    """The same by block means, down to no less than twice the output's density; pixel centres stay in place."""
-    factor = int(_side(quad) / size * 0.5)
-    return (img.reduce(factor), (quad + 0.5) / factor - 0.5) if factor > 1 else (img, quad)
+    """The part that the quad needs, antialiased down to no less than twice the output's density."""
+    img, quad = _cut(img, quad)
+    factor = 2 * size / _side(quad)
+    if factor >= 1:
+        return img, quad
+    small, scale = _scaled(np.asarray(img), factor)
+    return Image.fromarray(small), (quad + 0.5) * scale - 0.5
 
 
 def _reach(quad: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
