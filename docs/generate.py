@@ -68,7 +68,7 @@ def option_usage(param) -> str:
     if param.is_flag:
         return names
     said = f" ({param.default})" if isinstance(param.default, (int, float, str)) and param.default != "" else ""
-    return (f"{names} {param.metavar or param.type.name.upper()}" + said).replace("|", "\\|")
+    return (f"{names} {param.metavar or param.name.upper()}" + said).replace("|", "\\|")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
     "PIL": {"images", "alignment", "stylization", "evaluation", "report", "cli"},
-    "dlib": {"alignment", "evaluation"},
+    "dlib": {"alignment", "evaluation", "cli.doctor"},
     "pickle": {"convert"},
 }
 NETS_MAY_IMPORT = {"torch", "math", "dataclasses", "collections", "typing", "functools", "itertools", "__future__"}
