@@ -43,7 +43,9 @@ def sections(command, path: str) -> list[str]:
     shown = [param for param in command.params if "--help" not in param.opts]
     arguments = [param for param in shown if param.param_type_name == "argument"]
     options = [param for param in shown if param.param_type_name == "option" and not param.hidden]
-    usage = " ".join([path, *(argument_usage(param) for param in arguments), *(["[OPTIONS]"] if options else [])])
+    needed = [f"{param.opts[0]} {param.metavar or param.name.upper()}" for param in options if param.required]
+    rest = ["[OPTIONS]"] if len(options) > len(needed) else []
+    usage = " ".join([path, *needed, *(argument_usage(param) for param in arguments), *rest])
     lines = [f"## `{path}`\n", (command.help or "").strip() + "\n", f"    {usage}\n"]
     rows = [(argument_name(param), param.help or "") for param in arguments]
     rows += [(option_usage(param), param.help or "") for param in options]
