@@ -1,0 +1,91 @@
+"""`sigan align`: pictures to FFHQ-framed faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sigan.cli import options
+from sigan.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("align")(align)
+
+
+def align(
+    source: options.Source,
+    out: options.Destination,
+    size: Annotated[int, typer.Option("--size", metavar="PX", min=0, help="Side of a crop; 0: the base's.")] = 0,
+    faces: options.Faces = "largest",
+    aligner: Annotated[str, typer.Option("--aligner", metavar="NAME", help="The detector.")] = "dlib",
+    landmarks: Annotated[
+        Path | None, typer.Option("--landmarks", metavar="FILE.json", help="68 points [[x, y], ...] of one picture.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.jsonl", help="Box, landmarks, quad and step per face.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+    fail_fast: options.FailFast = False,
+    base: options.Base = "mini",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Finds faces and writes them in FFHQ framing."""
+    from sigan import bases, plugins, stream
+    from sigan.cli import batch
+
+    if faces not in ("largest", "all"):
+        raise ConfigError(f"faces is {faces!r}; it must be largest or all")
+    items = batch.inputs(source, out, faces)
+    side = size or bases.load(base).resolution
+    finder, details = plugins.load("sigan.aligners", aligner)(), {}
+    points = _points(landmarks, len(items)) if landmarks else None
+
+    def prepare(item: stream.Item) -> stream.Prepared:
+        prepared = stream.find_faces(item.path, side, faces, aligner=finder, landmarks=points)
+        details[str(item.path)] = [_details(part) for part in prepared.parts]
+        return prepared
+
+    def save(item: stream.Item, found: list) -> list[Path]:
+        return stream.write_faces(item, [face.image for face in found], out, "png")
+
+    identity = f"align {side} {faces} {aligner} {points}"
+    ledger = None if report else stream.Ledger(out)  # a report tells of every input, so every input is looked at
+    records = stream.process(items, prepare, list, save, ledger=ledger, identity=identity,
+                             overwrite=overwrite, fail_fast=fail_fast)
+    if report:
+        records = _reported(records, details, report)
+    raise typer.Exit(batch.show(records, len(items), "align", json=json, quiet=quiet))
+
+
+def _points(path: Path, inputs: int) -> list:
+    """The points in a JSON file; `alignment.align` checks their number."""
+    import json
+
+    if inputs != 1:
+        raise ConfigError(f"--landmarks {path} describes one picture; IN has {inputs}", "give that picture as IN")
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        message = f"--landmarks {path}: cannot be read as JSON ({error})"
+        raise ConfigError(message, "write 68 points [[x, y], ...] in pixels") from error
+
+
+def _details(found) -> dict:
+    face = found.face
+    return {"box": face.box, "score": face.score, "step": face.rung, "landmarks": face.landmarks, "quad": found.quad}
+
+
+def _reported(records, details: dict[str, list], path: Path):
+    """The records as they pass; once all have, one JSON line each in `path`."""
+    from sigan import images
+    from sigan.cli import render
+
+    lines = []
+    for record in records:
+        lines.append(render.line({**record.as_json(), "detected": details.get(record.source, [])}))
+        yield record
+    images.atomic_write(path, "".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,72 @@
+"""`sigan invert`: faces to latent codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sigan.cli import options
+
+
+def register(app: typer.Typer) -> None:
+    app.command("invert")(invert)
+
+
+def invert(
+    source: options.Source,
+    out: options.Destination,
+    refine: Annotated[int, typer.Option("--refine", metavar="N", min=0, help="Steps of optimising each code.")] = 0,
+    reconstruct: Annotated[bool, typer.Option("--reconstruct", help="Write OUT/<stem>.png, too.")] = False,
+    faces: options.Faces = "largest",
+    aligned: options.Aligned = False,
+    overwrite: options.Overwrite = False,
+    fail_fast: options.FailFast = False,
+    base: options.Base = "mini",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turns faces into latent codes.
+
+    OUT/<stem>.safetensors holds `ws` [F,L,C] and names the base they belong to.
+    """
+    import safetensors.torch
+    import torch
+
+    from sigan import alignment, bases, images, inversion, stream
+    from sigan.cli import batch
+    from sigan.runtime import resolve_device
+    from sigan.stylization import StylizeConfig
+
+    config = StylizeConfig(faces=faces, base=base, refine=refine, aligned=aligned, seed=seed)
+    items = batch.inputs(source, out, faces)
+    model = bases.load(base, device=resolve_device(device))
+    aligner = alignment.DlibAligner()
+
+    def prepare(item: stream.Item) -> stream.Prepared:
+        return stream.find_faces(item.path, model.resolution, faces, aligned=aligned, aligner=aligner)
+
+    def compute(found: list) -> list[tuple]:
+        if not found:
+            return []
+        x = images.to_batch([face.image for face in found], model.device)
+        ws = inversion.invert(model, x, refine=refine, seed=config.seed).detach()  # [N,L,C]
+        with torch.no_grad():
+            pictures = images.from_batch(model.generator.synthesis(ws)) if reconstruct else [None] * len(found)
+        return list(zip(ws.float().cpu(), pictures))
+
+    def save(item: stream.Item, results: list[tuple]) -> list[Path]:
+        path = stream.output_path(item, out, ".safetensors")
+        metadata = {"base": model.name, "base_hash": model.hash}
+        ws = torch.stack([code for code, _ in results])
+        images.atomic_write(path, safetensors.torch.save({"ws": ws}, metadata))
+        pictures = [picture for _, picture in results] if reconstruct else []
+        return [path, *stream.write_faces(item, pictures, out, "png")]
+
+    identity = f"invert {model.hash} {refine} {reconstruct} {faces} {aligned} {seed}"
+    records = stream.process(items, prepare, compute, save, ledger=stream.Ledger(out), identity=identity,
+                             overwrite=overwrite, fail_fast=fail_fast)
+    raise typer.Exit(batch.show(records, len(items), "invert", json=json, quiet=quiet))

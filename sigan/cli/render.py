@@ -1,0 +1,106 @@
+"""What the user sees: tables, notes, progress and errors on stderr, JSON on stdout. The only file that imports rich."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def interactive() -> bool:
+    """Whether stderr is a terminal; rich stays away otherwise."""
+    return sys.stderr.isatty()
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """One line on stderr, unless `quiet`."""
+    if not quiet:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def out(text: str) -> None:
+    """One line on stdout, where data goes."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def error(message: str, hint: str = "") -> None:
+    """What went wrong on stderr, and below it what to do about it."""
+    note(f"error: {message}")
+    if hint:
+        note(f"hint: {hint}")
+
+
+def data(value: Any) -> None:
+    """One JSON line on stdout. Paths become strings, dataclasses objects, and figures that are no numbers null."""
+    out(line(value))
+
+
+def line(value: Any) -> str:
+    """The text of `value` as one line of JSON, as `data` prints it."""
+    return json.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on stderr: drawn by rich on a terminal, plain aligned columns elsewhere."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if interactive():
+        _rich_table(title, columns, cells)
+        return
+    widths = [max(len(row[k]) for row in [list(columns), *cells]) for k in range(len(columns))]
+    lines = [title, *("  ".join(map(str.ljust, row, widths)).rstrip() for row in [list(columns), *cells])]
+    note("\n".join(line for line in lines if line))
+
+
+def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, title_justify="left")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(stderr=True).print(drawn)
+
+
+def progress(
+    iterator: Iterable[T], total: int | None = None, description: str = "", quiet: bool = False
+) -> Iterator[T]:
+    """The items of `iterator`, with a bar on stderr while they pass when that is a terminal."""
+    if quiet or not interactive():
+        yield from iterator
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        for item in iterator:
+            bar.advance(task)
+            yield item

@@ -1,0 +1,136 @@
+"""`sigan train`: a style pack from a few references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sigan.cli import options
+from sigan.errors import ConfigError, InputError, NoFaceError
+
+MAX_PREVIEW = 256  # px of a picture in the sheet
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+
+
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the style will be called.")],
+    references: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the pack here only.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="styleidentity|jojogan")] = "styleidentity",
+    kind: Annotated[str | None, typer.Option("--kind", metavar="sketch|cartoon", help="Decides the steps.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimiser steps.")] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", metavar="0..1", help="The α of Eq. 1.")] = None,
+    swap_layers: Annotated[
+        str | None, typer.Option("--swap-layers", metavar="7,9,…", help="Style layers, counted on 18.")
+    ] = None,
+    lambda_feature: Annotated[
+        float | None, typer.Option("--lambda-feature", metavar="L", help="Weight of the identity term, Eq. 2.")
+    ] = None,
+    photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="Faces for the identity term.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Adam's step size.")] = None,
+    preview: Annotated[Path | None, typer.Option("--preview", metavar="DIR", help="Where the sheet goes.")] = None,
+    aligned: options.Aligned = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a style or file of that name.")] = False,
+    base: options.Base = "mini",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Learns a style from a few references.
+
+    It is installed as pack NAME, unless --out names a file. One reference is enough, 7 to 14 are better.
+    """
+    from sigan import bases, images, runtime
+    from sigan.cli import batch, render
+    from sigan.training import StyleTrainer, TrainConfig
+
+    given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature, "lr": lr,
+             "swap_layers": _layers(swap_layers)}
+    given = {key: value for key, value in given.items() if value is not None}
+    config = TrainConfig(recipe=recipe, seed=seed, device=device, **given)
+    _check_free(name, out, overwrite)
+    model = bases.load(base, device=runtime.resolve_device(device))
+
+    faces, rejects = _faces(batch.several(references), model.resolution, aligned)
+    for error in rejects:
+        render.error(error.message, error.hint)
+    if not faces:
+        raise NoFaceError(f"none of the {len(rejects)} references can be used", "--aligned takes whole pictures")
+    photographs = _faces(batch.several([photos]), model.resolution, False)[0] if photos else ()
+    trainer = StyleTrainer(faces, config, base=model, photos=photographs)
+    render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
+
+    sheet = (preview or runtime.home() / "previews" / name) / "references.png"
+    rows = [list(faces), list(trainer.inversions)]
+    images.write(sheet, images.contact_sheet(rows, ["references", "inversions"], min(model.resolution, MAX_PREVIEW)))
+    render.note(f"references beside their inversions: {sheet}", quiet)
+
+    last, run = None, trainer.steps()
+    for step in render.progress(run, _length(run), f"train {name}", quiet):
+        last = step
+    pack = trainer.pack(name)
+    path = _keep(pack, name, out, overwrite)
+    render.note(f"{path}: {len(pack.deltas)} weights differ from {model.name}; try: sigan stylize --style "
+                f"{out or name} IN OUT", quiet)
+    if json:
+        render.data({"name": name, "output": path, "references": len(faces), "rejected": [e.message for e in rejects],
+                     "steps": last.total if last else 0, "loss": last.loss if last else None, "sheet": sheet,
+                     "perceptual": trainer.loss_name, "base": model.name, "seed": seed})
+
+
+def _layers(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--swap-layers is {text!r}; it must be like 7,9,11,15,16,17") from error
+
+
+def _check_free(name: str, out: Path | None, overwrite: bool) -> None:
+    """Refuses, before anything is computed, a name or file that cannot be written in the end."""
+    from sigan import packs, runtime, stream
+
+    if not packs.NAME.fullmatch(name):
+        raise ConfigError(f"'{name}' cannot name a style", "use letters, digits, '.', '_' and '-'")
+    stream.check_output(out.parent if out else runtime.home())
+    taken = out.exists() if out else name in packs.installed()
+    if taken and not overwrite:
+        what = f"{out} exists" if out else f"a style called '{name}' is installed"
+        raise ConfigError(f"{what} already", "--overwrite replaces it; or choose another name")
+
+
+def _faces(items: list, size: int, aligned: bool) -> tuple[list, list[InputError]]:
+    """The largest face of each picture uint8 [R,R,3], and the errors of those that have none."""
+    from sigan import alignment
+
+    aligner, faces, errors = alignment.DlibAligner(), [], []
+    for item in items:
+        try:
+            faces.append(alignment.align(item.path, size, aligner=aligner, aligned=aligned)[0].image)
+        except InputError as error:
+            errors.append(error)
+    return faces, errors
+
+
+def _keep(pack, name: str, out: Path | None, overwrite: bool) -> Path:
+    """Writes the pack to `out`, or installs it; gives the path."""
+    import tempfile
+
+    from sigan import packs
+
+    if out:
+        pack.save(out)
+        return out
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}{packs.SUFFIX}")
+        pack.save(path)
+        return packs.install(path, name, force=overwrite).path
+
+
+def _length(steps) -> int | None:
+    return len(steps) if hasattr(steps, "__len__") else None

@@ -1,0 +1,148 @@
+"""Photographs to portraits in a style: a Stylizer loads once, then draws one face, a batch or a folder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from sigan import alignment, bases, images, inversion, packs, stream
+from sigan.errors import ConfigError
+from sigan.events import ItemDone
+from sigan.runtime import resolve_device, resolve_dtype
+
+if TYPE_CHECKING:
+    from sigan.alignment import AlignedFace
+
+FACES = ("largest", "all")
+# Colour is taken over blurred to R/16, the size of an iris: shapes differ between photograph and drawing.
+CHROMA_BLUR = 16
+# ITU-R BT.601, the YCbCr of JPEG
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StylizeConfig:
+    """How to stylize. Strength 1 is the pack as trained, 0 the base; `refine` optimises the inversion N steps."""
+
+    base: str = "mini"
+    strength: float = 1.0
+    keep_color: bool = False
+    refine: int = 0  # the encoder alone: refinement costs seconds per face
+    faces: str = "largest"  # photographs have people in the background
+    aligned: bool = False
+    batch_size: int = 8  # beyond this the CPU gains nothing and memory grows
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    format: str = "png"  # lossless
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.strength) and 0 <= self.strength <= 1):
+            raise ConfigError(f"strength is {self.strength}; it must be between 0 and 1")
+        if self.refine < 0:
+            raise ConfigError(f"refine is {self.refine}; it must be 0 or more steps")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}; it must be 1 or more")
+        if self.faces not in FACES:
+            raise ConfigError(f"faces is {self.faces!r}; it must be one of {', '.join(FACES)}")
+        if self.format not in images.FORMATS:
+            raise ConfigError(f"format is {self.format!r}; it must be one of {', '.join(images.FORMATS)}")
+
+
+class Stylizer:
+    """Draws faces in one style. `style`: an installed pack's name, a path, or a blend such as "ink:0.6+line:0.4"."""
+
+    def __init__(self, style: str, config: StylizeConfig | None = None) -> None:
+        self.style = style
+        self.config = config or StylizeConfig()
+        self.device = resolve_device(self.config.device)
+        self.dtype = resolve_dtype(self.config.dtype, self.device)
+        self.pack = packs.load_style(style)
+        self.base = bases.load(self.config.base, device=self.device)
+        self.pack.check(self.base)
+        self.generator = copy.deepcopy(self.base.generator)
+        self.pack.apply_inplace(self.generator, self.config.strength)
+        self.generator.eval().requires_grad_(False)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the faces it takes and draws, in pixels."""
+        return self.base.resolution
+
+    @property
+    def identity(self) -> str:
+        """A hash of all that decides a picture except the input: pack, base and options."""
+        options = asdict(self.config)
+        for free in ("batch_size", "device"):  # these do not change the picture
+            del options[free]
+        told = json.dumps(["stylize", self.pack.hash, self.base.hash, options], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def batch(self, x: torch.Tensor) -> torch.Tensor:
+        """y [N,3,R,R] in about [-1,1], the portraits of the aligned faces x [N,3,R,R] in [-1,1]."""
+        side = self.resolution
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, side, side):
+            raise ConfigError(f"x is [N,3,R,R] with R = {side} here; got {list(x.shape)}", "resize the faces first")
+        x = x.to(self.device)
+        ws = inversion.invert(self.base, x, refine=self.config.refine, seed=self.config.seed)  # [N,L,C]
+        half = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=self.dtype if half else None, enabled=half):
+            y = self.generator.synthesis(ws.clone(), noise="const")
+        return keep_color(y.float(), x) if self.config.keep_color else y.float()
+
+    def arrays(self, faces: Sequence[AlignedFace | np.ndarray]) -> list[np.ndarray]:
+        """The portraits uint8 [R,R,3] of aligned faces of any square size, computed as one batch."""
+        pixels = [face if isinstance(face, np.ndarray) else face.image for face in faces]
+        if not pixels:
+            return []
+        return images.from_batch(self.batch(images.to_batch([images.resize(p, self.resolution) for p in pixels])))
+
+    def stylize(self, face: AlignedFace | np.ndarray) -> Image.Image:
+        """The portrait of one aligned face."""
+        return Image.fromarray(self.arrays([face])[0])
+
+
+def keep_color(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The drawing y [N,3,R,R] with its lightness kept and the colours of the photograph x [N,3,R,R], softened."""
+    luma = y.new_tensor(LUMA).view(1, 3, 1, 1)
+    chroma = x - (x * luma).sum(1, keepdim=True)  # [N,3,R,R], zero luma
+    window = 2 * max(1, x.shape[-1] // CHROMA_BLUR // 2) + 1
+    for _ in range(2):  # twice a box is near a triangle: no edges of its own
+        chroma = F.avg_pool2d(chroma, window, stride=1, padding=window // 2, count_include_pad=False)
+    return (y * luma).sum(1, keepdim=True) + chroma
+
+
+# ---- folders
+
+def stylize_folder(
+    stylizer: Stylizer,
+    items: Sequence[stream.Item],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    fail_fast: bool = False,
+    aligner: alignment.DlibAligner | None = None,
+) -> Iterator[ItemDone]:
+    """One record per item as it finishes; portraits lie under `out`, and its ledger skips what is done and current."""
+    config = stylizer.config
+    aligner = aligner or alignment.DlibAligner()
+
+    def prepare(item: stream.Item) -> stream.Prepared:
+        return stream.find_faces(item.path, stylizer.resolution, config.faces, aligned=config.aligned, aligner=aligner)
+
+    def save(item: stream.Item, portraits: list[np.ndarray]) -> list[Path]:
+        return stream.write_faces(item, portraits, out, config.format)
+
+    return stream.process(items, prepare, stylizer.arrays, save, ledger=stream.Ledger(out), identity=stylizer.identity,
+                          overwrite=overwrite, batch_size=config.batch_size, fail_fast=fail_fast)
