@@ -132,13 +132,13 @@ def check_output(out: str | Path) -> None:
 def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str) -> list[Path]:
     """The files written, one per picture of this input, left to right."""
     paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
-    try:
-        for path, picture in zip(paths, pictures):
+    for k, (path, picture) in enumerate(zip(paths, pictures)):
+        try:
             images.write(path, picture, format)
-    except OutputError:
-        for path in paths[:-1]:  # all faces or none
-            path.unlink(missing_ok=True)
-        raise
+        except OutputError:
+            for written in paths[:k]:  # all faces or none
+                written.unlink(missing_ok=True)
+            raise
     return paths
 
 
