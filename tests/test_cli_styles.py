@@ -1,0 +1,131 @@
+"""`sigan styles` and `sigan plugins`, through the door: exit code, stdout as data, stderr as words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import sigan
+from sigan import packs
+from sigan.cli.app import main
+
+MANIFEST = packs.PackManifest(name="ink", base="mini", base_hash="ab" * 32, base_resolution=16, recipe="jojogan",
+                              config={"alpha": 0.5}, seed=7, steps=3, references=2, licence="CC0")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """run(arguments...) -> exit code, stdout, stderr; no plugins of this machine."""
+    monkeypatch.setenv("SIGAN_PLUGINS", "")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    packs.StylePack(MANIFEST, {"synthesis.b4.bias": torch.ones(3).half()}).save(tmp_path / "made.safetensors")
+    return tmp_path / "made.safetensors"
+
+
+def test_install_list_remove(run, file):
+    code, out, err = run("styles", "install", file)
+    assert (code, out) == (0, "") and "installed ink: sigan stylize --style ink IN OUT" in err
+    code, out, err = run("styles", "list")
+    assert (code, out) == (0, "") and "ink" in err and "jojogan" in err and "CC0" in err
+    code, _, err = run("styles", "remove", "ink")
+    assert code == 0 and "removed ink" in err and packs.installed() == {}
+    assert "no style is installed" in run("styles", "list")[2]
+
+
+def test_list_as_json(run, file):
+    run("styles", "install", file, "--name", "pen")
+    code, out, err = run("styles", "list", "--json")
+    (style,) = json.loads(out)["styles"]
+    assert (code, err, style["name"], style["origin"], style["base"]) == (0, "", "pen", "home", "mini")
+    assert style["path"] == str(packs.find("pen").path)
+
+
+def test_a_damaged_pack_does_not_hide_the_others(run, file):
+    run("styles", "install", file)
+    packs.find("ink").path.with_name("torn.safetensors").write_bytes(file.read_bytes()[:-1])
+    code, _, err = run("styles", "list")
+    assert code == 0 and "jojogan" in err and "problem: " in err and "torn.safetensors is no valid" in err
+    styles = json.loads(run("styles", "list", "--json")[1])["styles"]
+    assert [(style["name"], style["base"], style["error"] is None) for style in styles] == [
+        ("ink", "mini", True), ("torn", None, False)]
+
+
+def test_show(run, file):
+    _, out, _ = run("styles", "show", file, "--json")
+    facts = json.loads(out)
+    assert facts["config"] == {"alpha": 0.5} and facts["weights"] == 3 and facts["base_hash"] == "ab" * 32
+    _, out, err = run("styles", "show", file)
+    assert out == "" and "config.alpha" in err and "ab" * 32 in err
+
+
+def test_unknown_style(run, file):
+    run("styles", "install", file)
+    code, out, err = run("styles", "show", "inc")
+    assert (code, out) == (2, "")
+    assert err == "error: no style called 'inc'\nhint: did you mean ink?\n"
+
+
+def test_install_twice_and_what_is_no_pack(run, file, tmp_path):
+    run("styles", "install", file)
+    assert run("styles", "install", file)[0] == 2
+    assert run("styles", "install", file, "--force")[0] == 0
+    (tmp_path / "no.safetensors").write_bytes(b"no")
+    code, _, err = run("styles", "install", tmp_path / "no.safetensors")
+    assert code == 7 and "no.safetensors is no valid safetensors file" in err and "hint: " in err
+
+
+def test_verify(run, file, tmp_path):
+    run("styles", "install", file)
+    assert run("styles", "verify")[0] == 0
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "torn.safetensors").write_bytes(data)
+    code, out, err = run("styles", "verify", "ink", tmp_path / "torn.safetensors", "--json")
+    assert code == 7 and "torn.safetensors is corrupt" in err
+    assert [style["status"] for style in json.loads(out)["styles"]] == ["ok", "failed"]
+
+
+def test_verify_against_a_base(run, file, monkeypatch):
+    base = SimpleNamespace(name="mini", hash="cd" * 32, resolution=16)
+    fake = SimpleNamespace(load=lambda name: base)
+    monkeypatch.setitem(sys.modules, "sigan.bases", fake)
+    monkeypatch.setattr(sigan, "bases", fake, raising=False)
+    code, _, err = run("styles", "verify", file, "--base", "mini")
+    assert code == 7 and "belongs to base 'mini' 16² (hash abababab…)" in err
+
+
+def test_plugins_shows_what_is_found_and_what_failed(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("SIGAN_PLUGINS")
+    info = tmp_path / "hp_styles-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hp-styles\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[sigan.styles]\nhp-lost = hp_styles:PATH\n"
+                                           "[sigan.metrics]\nhp-bad = absent:x\nhp-fine = hp_styles:PATH\n")
+    (tmp_path / "hp_styles.py").write_text("PATH = 'nowhere.safetensors'\n")
+    code, out, _ = run("plugins", "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert {plugin["name"]: plugin["status"] for plugin in shown["plugins"] if plugin["package"] == "hp-styles"} == {
+        "hp-lost": "failed", "hp-bad": "failed", "hp-fine": "ok"}
+    problems = [problem["name"] for problem in shown["problems"] if problem["package"] == "hp-styles"]
+    assert sorted(problems) == ["hp-bad", "hp-lost"]
+    code, out, err = run("plugins")
+    assert (code, out) == (0, "") and "No module named 'absent'" in err and "nowhere.safetensors" in err
+    monkeypatch.setenv("SIGAN_PLUGINS", "")
+    off = [plugin["status"] for plugin in json.loads(run("plugins", "--json")[1])["plugins"]
+           if plugin["package"] == "hp-styles"]
+    assert off == ["off"] * 3
