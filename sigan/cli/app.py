@@ -14,7 +14,7 @@ import typer
 from sigan.cli import render
 from sigan.errors import SiganError
 
-COMMANDS = ("align", "invert", "train", "stylize", "evaluate")
+COMMANDS = ("align", "invert", "train", "stylize", "evaluate", "styles", "plugins", "bases", "doctor")
 INTERRUPTED = 130
 
 
