@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from . import images
-from .errors import ConfigError, InputError, NoFaceError, WeightsError
+from sigan import images
+from sigan.errors import ConfigError, InputError, NoFaceError, WeightsError
 
 POINTS = 68
 EYE_LEFT, EYE_RIGHT, MOUTH_CORNERS = slice(36, 42), slice(42, 48), (48, 54)  # iBUG 68 points, the sitter's right first
@@ -40,6 +41,16 @@ class AlignedFace:
     image: np.ndarray
     quad: np.ndarray
     face: Face | None = None
+
+    @property
+    def landmarks(self) -> np.ndarray | None:
+        """The face's landmarks in pixels of `image`, float32 [68,2]; None for a picture that was aligned already."""
+        if self.face is None:
+            return None
+        right, down = self.quad[3] - self.quad[0], self.quad[1] - self.quad[0]
+        offset = self.face.landmarks - self.quad[0]
+        inside = np.stack([offset @ right / (right @ right), offset @ down / (down @ down)], 1)
+        return (inside * len(self.image) - 0.5).astype(np.float32)
 
 
 # ---- the FFHQ frame
@@ -180,6 +191,7 @@ class DlibAligner:
 
     def __init__(self) -> None:
         self._loaded: dict[str, object] = {}
+        self._lock = threading.Lock()  # dlib's HOG detector keeps its pyramid inside: one picture at a time
 
     def find(self, image: np.ndarray, every: bool = False) -> list[Face]:
         """The faces of uint8 [H,W,3] from left to right, or none; `every` looks for small ones at once."""
@@ -188,7 +200,8 @@ class DlibAligner:
         if every and max(image.shape) > DETECT_SIDE:
             del rungs["hog"]
         for rung, detect in rungs.items():
-            faces = [Face(box, score, self.landmarks(image, box), rung) for box, score in detect()]
+            with self._lock:
+                faces = [Face(box, score, self.landmarks(image, box), rung) for box, score in detect()]
             if faces := [face for face in faces if _plausible(face)]:
                 return sorted(faces, key=lambda face: face.box[0] + face.box[2])
         return []
@@ -229,8 +242,8 @@ class DlibAligner:
             self._loaded[name] = build(str(model_path(name)) if name else "")
         return self._loaded[name]
 
-    def __getstate__(self) -> dict:
-        return {"_loaded": {}}  # dlib's objects stay behind; the copy loads its own
+    def __reduce__(self):
+        return type(self), ()  # dlib's objects stay behind; the copy loads its own
 
 
 def model_path(name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 
-from .errors import ConfigError, InputError, OutputError, UnreadableImageError
+from sigan.errors import ConfigError, InputError, OutputError, UnreadableImageError
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError
+from sigan.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

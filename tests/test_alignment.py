@@ -134,6 +134,14 @@ def test_a_mirrored_picture_gives_the_mirrored_frame(iu, aligner):
     assert np.abs(alignment.quad(mirrored.landmarks) - expected).max() < 0.02 * np.ptp(frame)
 
 
+def test_landmarks_follow_into_the_crop(iu, aligner):
+    (cut,) = alignment.align(iu, 256, aligner=aligner)
+    (again,) = aligner.find(cut.image)
+    assert np.abs(cut.landmarks - again.landmarks).mean() < 3
+    framed = np.array(((0, 0), (0, 255), (255, 255), (255, 0)))
+    assert np.abs(alignment.quad(cut.landmarks) - framed).max() < 0.6
+
+
 def test_several_faces_come_from_left_to_right_and_the_largest_alone(iu, aligner):
     half = np.array(Image.fromarray(iu).reduce(2))
     both = np.full((1079, 1400, 3), 255, np.uint8)
