@@ -129,3 +129,8 @@ def test_plugins_shows_what_is_found_and_what_failed(run, tmp_path, monkeypatch)
     off = [plugin["status"] for plugin in json.loads(run("plugins", "--json")[1])["plugins"]
            if plugin["package"] == "hp-styles"]
     assert off == ["off"] * 3
+
+
+def test_no_subcommand_is_a_usage_error(run):
+    code, out, err = run("styles")
+    assert (code, out) == (2, "") and err == "error: Missing command.\nhint: see `sigan styles --help`\n"

@@ -13,7 +13,7 @@ from sigan.errors import ConfigError, SiganError
 if TYPE_CHECKING:
     from sigan.bases import Base
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer()
 BATCH = 8  # faces drawn together: bounds the memory, and changes no picture
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A face model.")]
 
@@ -24,7 +24,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Lists the face models, with what they weigh and under which licence they stand."""
+    """Lists the face models, their sizes and licences."""
     from sigan import bases
 
     rows, broken = [], []
@@ -46,7 +46,10 @@ def list_(json: options.Json = False) -> None:
 
 @app.command()
 def show(name: Name = "mini", json: options.Json = False) -> None:
-    """Shows a face model: its sizes, its networks, its licence, and the hash that style packs name."""
+    """Shows a face model's facts.
+
+    Its sizes, networks and licence, and the hash that style packs name.
+    """
     from sigan import bases
 
     facts = _facts(bases.load(name))

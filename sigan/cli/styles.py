@@ -11,7 +11,7 @@ import typer
 from sigan.cli import options, render
 from sigan.errors import PackError
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer()
 Style = Annotated[str, typer.Argument(metavar="NAME", help="An installed style, or the path of a pack.")]
 
 
@@ -21,7 +21,10 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Lists the installed styles, where each comes from, and which base it needs."""
+    """Lists the installed styles.
+
+    Where each comes from, and which base it needs.
+    """
     from sigan import packs
 
     rows, broken = [], []
@@ -49,7 +52,10 @@ def list_(json: options.Json = False) -> None:
 
 @app.command()
 def show(name: Style, json: options.Json = False) -> None:
-    """Shows what a style is, which base it belongs to, and how it was made."""
+    """Shows a style's manifest.
+
+    What it is, which base it belongs to, and how it was made.
+    """
     from sigan import packs
 
     entry = packs.find(name)
@@ -82,7 +88,7 @@ def install(
 @app.command()
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed style.")],
            json: options.Json = False) -> None:
-    """Removes a style that was installed from a file or by training."""
+    """Removes a style installed from a file or by training."""
     from sigan import packs
 
     entry = packs.remove(name)
@@ -96,7 +102,10 @@ def verify(
     base: options.Base = "",
     json: options.Json = False,
 ) -> None:
-    """Checks packs byte for byte against their own hash, and with --base against that base."""
+    """Checks packs against their own hash.
+
+    With --base, against that base too.
+    """
     from sigan import packs
 
     entries = [packs.find(name) for name in names] if names else list(packs.installed().values())
