@@ -276,6 +276,8 @@ def process(
                 return _Pending(item, key, (), notes, started, record)
             prepared = prepare(item)
             return _Pending(item, key, prepared.parts, notes + prepared.notes, started, None)
+        except ConfigError:  # an option is wrong, for every input alike
+            raise
         except Exception as error:
             return _Pending(item, "", (), notes, started, _failed(item, error, started, fail_fast))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -27,3 +28,45 @@ def _own_home(tmp_path_factory, monkeypatch) -> None:
     for name in [name for name in os.environ if name.startswith("SIGAN_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+# ---- faces without a detector
+
+SIDE = 96  # of a pretended face, in pixels
+
+
+@pytest.fixture
+def draw():
+    """draw(path, faces=1): a picture with so many faces side by side, for `pretend_faces` to find; 0 is all grey."""
+    from PIL import Image
+
+    def picture(path: Path, faces: int = 1, seed: int = 0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((SIDE, max(faces, 1) * SIDE, 3), 128, np.uint8)
+        if faces:
+            pixels = np.random.default_rng(seed).integers(0, 255, pixels.shape, np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return picture
+
+
+@pytest.fixture
+def pretend_faces(monkeypatch):
+    """dlib is not asked: each square of a picture that `draw` made is a face, the last one a little larger."""
+    from sigan import alignment
+
+    def find(self, image: np.ndarray, every: bool = False) -> list[alignment.Face]:
+        count = 0 if np.ptp(image) < 40 else image.shape[1] // SIDE  # JPEG leaves grey nearly grey
+        return [alignment.Face((k * SIDE, 0, (k + 1) * SIDE + 2 * k, SIDE), 1.0, _landmarks() + (k * SIDE, 0), "hog")
+                for k in range(count)]
+
+    monkeypatch.setattr(alignment.DlibAligner, "find", find)
+
+
+def _landmarks() -> np.ndarray:
+    """float32 [68,2] of an upright face: eyes and mouth where they belong, every other point in the middle."""
+    points = np.full((68, 2), SIDE / 2, np.float32)
+    points[36:42], points[42:48] = (SIDE * 0.38, SIDE * 0.45), (SIDE * 0.62, SIDE * 0.45)
+    points[48], points[54] = (SIDE * 0.42, SIDE * 0.7), (SIDE * 0.58, SIDE * 0.7)
+    return points

@@ -245,6 +245,16 @@ def test_a_run_that_is_left_early_resumes(tmp_path):
     assert statuses.count("skipped") == 3 and statuses.count("ok") == 13
 
 
+def test_a_wrong_option_stops_the_run(tmp_path):
+    work = Work(tmp_path, ["a1", "b1"])
+
+    def prepare(item: Item) -> Prepared:
+        raise ConfigError("faces is 'some'")
+
+    with pytest.raises(ConfigError, match="some"):
+        list(stream.process(work.items, prepare, work.compute, work.save))
+
+
 def test_a_batch_has_a_size(tmp_path):
     with pytest.raises(ConfigError, match="batch_size is 0"):
         Work(tmp_path, ["a1"]).run(batch_size=0)

@@ -34,13 +34,11 @@ def align(
     quiet: options.Quiet = False,
 ) -> None:
     """Finds faces and writes them in FFHQ framing."""
-    from sigan import bases, plugins, stream
+    from sigan import plugins, stream
     from sigan.cli import batch
 
-    if faces not in ("largest", "all"):
-        raise ConfigError(f"faces is {faces!r}; it must be largest or all")
     items = batch.inputs(source, out, faces)
-    side = size or bases.load(base).resolution
+    side = size or _resolution(base)
     finder, details = plugins.load("sigan.aligners", aligner)(), {}
     points = _points(landmarks, len(items)) if landmarks else None
 
@@ -59,6 +57,12 @@ def align(
     if report:
         records = _reported(records, details, report)
     raise typer.Exit(batch.show(records, len(items), "align", json=json, quiet=quiet))
+
+
+def _resolution(base: str) -> int:
+    from sigan import bases
+
+    return bases.load(base).resolution
 
 
 def _points(path: Path, inputs: int) -> list:

@@ -1,4 +1,4 @@
-"""`sigan eval`: figures for outputs beside their inputs."""
+"""`sigan eval`: figures for results beside their photographs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def evaluate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of results.")],
     inputs: Annotated[Path, typer.Option("--inputs", metavar="IN", help="The folder of photographs they came from.")],
     metrics: Annotated[str, typer.Option("--metrics", metavar="ssim,identity")] = "ssim,identity",
+    aligned: options.Aligned = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -27,17 +28,25 @@ def evaluate(
     """
     from sigan import evaluation
     from sigan.cli import render
+    from sigan.errors import InputError
 
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    records = list(render.progress(evaluation.evaluate(out, inputs, metrics=names), None, "eval", quiet))
+    run = evaluation.evaluate(out, inputs, names, aligned=aligned)
+    records = list(render.progress(run, None, "eval", quiet))
     summary = evaluation.summary(records)
-    if not quiet:
-        rows = [(Path(record.output).name, *(_figure(record.values.get(name)) for name in names)) for record in records]
-        render.table(f"{out} beside {inputs}", ("picture", *names), rows)
-        render.table("in all", ("figure", "value"), [(key, _figure(value)) for key, value in summary.items()])
+    failures = [record.error for record in records if record.error]
+    for failure in failures:
+        render.error(failure.message, failure.hint)
     if json:
         render.data({"pairs": records, "summary": summary})
+    elif not quiet:
+        rows = [(Path(record.output).name, *(_figure(record.values.get(name)) for name in names),
+                 "" if record.found else "face not found: landmarks of the photograph")
+                for record in records if record.values]
+        render.table(f"{out} beside {inputs}", ("picture", *names, ""), rows)
+        render.table("together", ("figure", "value"), [(key, _figure(value)) for key, value in summary.items()])
+    raise typer.Exit(InputError.exit_code if failures else 0)
 
 
-def _figure(value) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "–" if value is None else str(value)
+def _figure(value: float | int | None) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else str(value)
