@@ -110,6 +110,6 @@ def test_bad_input_is_named_and_leaves_nothing(change, code, said, draw, tmp_pat
     before = names(tmp_path)
     source, out = tmp_path / change.get("in", "face.png"), tmp_path / change.get("out", "out")
     assert main(["align", str(source), str(out), *SIZE, *change.get("options", [])]) == code
-    assert said in (err := capsys.readouterr().err) and "hint: " in err and "Traceback" not in err
+    assert said in (err := capsys.readouterr().err) and "Traceback" not in err
     assert "hint: " in err or "must be" in err
     assert names(tmp_path) == before and not (tmp_path / "out").exists()
