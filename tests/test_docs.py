@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
@@ -125,9 +124,10 @@ def test_one_version():
     assert f"## {sigan.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
-@pytest.mark.skipif(not os.path.isdir(ROOT / "sigan" / "assets" / "mini"), reason="the embedded base is not here")
 def test_weights_are_small_and_carry_a_card():
     folder = ROOT / "sigan" / "assets" / "mini"
-    held = {path.name: path.stat().st_size for path in folder.iterdir()}
+    held = {path.name: path.stat().st_size for path in folder.glob("*")}
+    if not held:
+        pytest.skip("the embedded base is not in this checkout")
     assert "MODEL_CARD.md" in held
     assert sum(held.values()) <= 60_000_000

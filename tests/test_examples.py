@@ -1,0 +1,61 @@
+"""The scripts of examples/ on pictures made here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def flat(path: Path, colour: tuple[int, int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), colour).save(path)
+
+
+def test_the_contact_sheet_holds_each_input_beside_its_result(tmp_path):
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
+    for name, colour in zip(("a", "b", "deep/c"), colours):
+        flat(tmp_path / "in" / f"{name}.png", colour)
+    flat(tmp_path / "out" / "a.png", (9, 9, 9))
+    flat(tmp_path / "out" / "deep" / "c.webp", (99, 99, 99))
+
+    script("contact_sheet").main(str(tmp_path / "in"), str(tmp_path / "out"), str(tmp_path / "sheet.png"))
+
+    middle = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    middle = middle[middle.shape[0] // 2]
+    cells = [tuple(middle[round(len(middle) * (index + 0.5) / 4)].tolist()) for index in range(4)]
+    assert cells[:2] == [colours[0], (9, 9, 9)]  # b has no result and is left out
+    assert cells[2] == colours[2] and np.ptp(cells[3]) <= 3  # WebP is lossy
+
+
+def test_no_results_is_said(tmp_path):
+    flat(tmp_path / "in" / "a.png", (1, 2, 3))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SystemExit, match="no results"):
+        script("contact_sheet").main(str(tmp_path / "in"), str(tmp_path / "out"), str(tmp_path / "sheet.png"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the benchmark reads the system's own accounts (wait4)")
+def test_the_benchmark_sees_time_and_memory_of_a_process(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent))
+    from benchmarks import run
+
+    idle = run.run([sys.executable, "-c", "pass"], tmp_path)
+    busy = run.run([sys.executable, "-c", "import time; held = b'x' * 200 * 2**20; time.sleep(0.5)"], tmp_path)
+    assert busy.seconds >= 0.5 and idle.code == busy.code == 0
+    assert idle.mebibytes < 200 < busy.mebibytes < 260  # a new process counts what its parent had, up to here
+    with pytest.raises(SystemExit, match="ended with 1"):
+        run.run([sys.executable, "-c", "raise SystemExit(1)"], tmp_path)
