@@ -17,18 +17,22 @@ from sigan.errors import ConfigError, InputError, NoFaceError, WeightsError
 POINTS = 68
 EYE_LEFT, EYE_RIGHT, MOUTH_CORNERS = slice(36, 42), slice(42, 48), (48, 54)  # iBUG 68 points, the sitter's right first
 BOX_PIXELS = 320  # landmarks are read where the face's box has this width: the predictor answers in whole pixels
-DETECT_SIDE, FINE_SIDE, CNN_SIDE = 640, 1600, 480  # long sides that the detectors see; HOG finds faces from 80 px on
-LOW_SCORE = -0.5  # HOG's own threshold is 0
+DETECT_SIDE, FINE_SIDE, CNN_SIDE = 640, 1280, 480  # long sides that the detectors see; HOG finds faces from 80 px on
+LOW_SCORE, TURNED_SCORE = -0.5, 0.3  # HOG's own threshold is 0; a turned picture must convince
+CLEAR_SCORE = 0.5  # beside a face above it, one below it is fur or foliage; alone, it may be a face
 MAX_SPAN = 16  # a quad wider than this many pictures is a mistake in the landmarks
 MODES = ("area", "paper")
 REMEDY = "use --aligned if the picture is a cropped face already, give --landmarks, or choose another picture"
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Found = tuple[Box, float, np.ndarray]  # a detector's box, its score, landmarks float32 [68,2]
+
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face in picture pixels: `box` left, top, right, bottom; `landmarks` float32 [68,2]; `rung` names the finder."""
+    """A face in picture pixels: its `box`; `landmarks` float32 [68,2]; `rung` names the finder."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
     landmarks: np.ndarray
     rung: str
@@ -184,9 +188,9 @@ def _fast_gaussian(pixels: np.ndarray, sigma: float) -> np.ndarray:
 class DlibAligner:
     """Finds faces with dlib: a ladder of detectors, then the 68-point predictor. Loads its weights on first use.
 
-    Rungs, tried in order until one finds a face: `hog` (long side 640 px), `hog-fine` (1600 px, small faces),
-    `hog-low` (threshold -0.5, the best one only), `cnn` (mmod at 480 px, slow on a CPU). The 68 points suit HOG's
-    boxes best. dlib: King 2009; weights: face_recognition_models, read by path.
+    Rungs, tried in order until one finds a face: `hog` (long side 640 px), `hog-fine` (1280 px, small faces),
+    `hog-turned` (the picture lies on its side or head), `cnn` (mmod at 480 px, slow on a CPU), `hog-low` (threshold
+    -0.5, the best one only). The 68 points suit HOG's boxes best. dlib: King 2009; weights: `model_path`.
     """
 
     def __init__(self) -> None:
@@ -196,14 +200,16 @@ class DlibAligner:
     def find(self, image: np.ndarray, every: bool = False) -> list[Face]:
         """The faces of uint8 [H,W,3] from left to right, or none; `every` looks for small ones at once."""
         rungs = {"hog": lambda: self._hog(image, DETECT_SIDE), "hog-fine": lambda: self._hog(image, FINE_SIDE),
-                 "hog-low": lambda: self._hog(image, DETECT_SIDE, LOW_SCORE)[:1], "cnn": lambda: self._cnn(image)}
+                 "hog-turned": lambda: self._turned(image), "cnn": lambda: self._cnn(image),
+                 "hog-low": lambda: self._hog(image, DETECT_SIDE, LOW_SCORE)[:1]}
         if every and max(image.shape) > DETECT_SIDE:
             del rungs["hog"]
         for rung, detect in rungs.items():
             with self._lock:
-                faces = [Face(box, score, self.landmarks(image, box), rung) for box, score in detect()]
+                faces = [Face(box, score, points, rung) for box, score, points in detect()]
             if faces := [face for face in faces if _plausible(face)]:
-                return sorted(faces, key=lambda face: face.box[0] + face.box[2])
+                least = min(CLEAR_SCORE, max(face.score for face in faces))
+                return sorted((f for f in faces if f.score >= least), key=lambda face: face.box[0] + face.box[2])
         return []
 
     def landmarks(self, image: np.ndarray, box: Sequence[float]) -> np.ndarray:
@@ -222,20 +228,35 @@ class DlibAligner:
         points = np.array([(p.x, p.y) for p in found.parts()], np.float64)
         return ((points + 0.5) / (sx, sy) - 0.5 + (x0, y0)).astype(np.float32)
 
-    def _hog(self, image: np.ndarray, side: int, threshold: float = 0.0) -> list[tuple[tuple, float]]:
+    def _hog(self, image: np.ndarray, side: int, threshold: float = 0.0) -> list[Found]:
         import dlib
 
         small, scale = _scaled(image, side / max(image.shape[:2]))
         detector = self._load("", lambda _: dlib.get_frontal_face_detector())
         rectangles, scores, _ = detector.run(small, 0, threshold)
-        return _best_first(rectangles, scores, scale)
+        return self._found(image, rectangles, scores, scale)
 
-    def _cnn(self, image: np.ndarray) -> list[tuple[tuple, float]]:
+    def _turned(self, image: np.ndarray) -> list[Found]:
+        """What HOG finds in the best of the three other quarter turns, in pixels of the picture as it is."""
+        turns = {k: self._hog(np.ascontiguousarray(np.rot90(image, k)), DETECT_SIDE, TURNED_SCORE) for k in (1, 2, 3)}
+        k = max(turns, key=lambda k: max((score for _, score, _ in turns[k]), default=-1))
+        return [(_span(_unturned(np.reshape(box, (2, 2)), image.shape, k)), score, _unturned(points, image.shape, k))
+                for box, score, points in turns[k]]
+
+    def _cnn(self, image: np.ndarray) -> list[Found]:
         import dlib
 
         small, scale = _scaled(image, CNN_SIDE / max(image.shape[:2]))
         found = self._load("mmod_human_face_detector.dat", dlib.cnn_face_detection_model_v1)(small, 0)
-        return _best_first([f.rect for f in found], [f.confidence for f in found], scale)
+        return self._found(image, [f.rect for f in found], [f.confidence for f in found], scale)
+
+    def _found(self, image: np.ndarray, rectangles: Sequence, scores: Sequence[float],
+               scale: tuple[float, float]) -> list[Found]:
+        """Boxes of the scaled picture in pixels of the whole one, with their landmarks, the best first."""
+        sx, sy = scale
+        boxes = [(r.left() / sx, r.top() / sy, (r.right() + 1) / sx, (r.bottom() + 1) / sy) for r in rectangles]
+        best = sorted(zip(boxes, scores), key=lambda found: -found[1])
+        return [(box, float(score), self.landmarks(image, box)) for box, score in best]
 
     def _load(self, name: str, build: Callable[[str], object]):
         if name not in self._loaded:
@@ -264,10 +285,17 @@ def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, tuple[float, f
     return np.array(Image.fromarray(image).resize(size, kernel)), (size[0] / width, size[1] / height)
 
 
-def _best_first(rectangles: Sequence, scores: Sequence[float], scale: tuple[float, float]) -> list[tuple[tuple, float]]:
-    sx, sy = scale
-    boxes = [(r.left() / sx, r.top() / sy, (r.right() + 1) / sx, (r.bottom() + 1) / sy) for r in rectangles]
-    return sorted(zip(boxes, map(float, scores), strict=True), key=lambda found: -found[1])
+def _unturned(points: np.ndarray, shape: tuple[int, ...], k: int) -> np.ndarray:
+    """Points [M,2] of np.rot90(image, k) as points of the image of that shape."""
+    points = np.asarray(points, np.float32)
+    for step in reversed(range(k)):
+        width = shape[1 - step % 2]  # of the picture before this quarter turn
+        points = np.stack([width - 1 - points[:, 1], points[:, 0]], 1)
+    return points
+
+
+def _span(points: np.ndarray) -> Box:
+    return tuple(float(v) for v in (*points.min(0), *points.max(0)))
 
 
 def _plausible(face: Face) -> bool:
@@ -299,8 +327,7 @@ def align(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest
         return [_whole(pixels, size)]
     if landmarks is not None:
         points = _checked(landmarks).astype(np.float32)
-        box = tuple(float(v) for v in (*points.min(0), *points.max(0)))
-        found = [Face(box, 1.0, points, "given")]
+        found = [Face(_span(points), 1.0, points, "given")]
     else:
         found = (aligner or DlibAligner()).find(pixels, every=faces == "all")
     if not found:

@@ -169,6 +169,21 @@ def test_the_ladder_goes_down_to_the_network(iu, aligner, monkeypatch):
     assert np.abs(alignment.quad(face.landmarks) - alignment.quad(hog.landmarks)).max() < 0.08 * 851
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_picture_on_its_side_gives_the_same_upright_face(iu, aligner, k):
+    (upright,) = alignment.align(iu, 64, aligner=aligner)
+    (turned,) = alignment.align(np.rot90(iu, k).copy(), 64, aligner=aligner)
+    assert turned.face.rung == "hog-turned"
+    assert np.abs(turned.image.astype(int) - upright.image).mean() < 3
+    centre = (np.reshape(turned.face.box, (2, 2)).mean(0) - turned.face.landmarks.mean(0)) / 522
+    assert np.abs(centre).max() < 0.15
+
+
+def test_fur_beside_a_face_is_not_a_face(shared, aligner):
+    path = shared / "portraits/photos-clean/generated-00.jpg"
+    assert len(alignment.align(path, 32, faces="all", aligner=aligner)) == 1
+
+
 def test_an_upside_down_answer_is_not_believed(iu, aligner, monkeypatch):
     points = aligner.find(iu)[0].landmarks
     assert alignment._plausible(Face((219, 333, 741, 858), 1.0, points, "hog"))
