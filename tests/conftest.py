@@ -70,3 +70,33 @@ def _landmarks() -> np.ndarray:
     points[36:42], points[42:48] = (SIDE * 0.38, SIDE * 0.45), (SIDE * 0.62, SIDE * 0.45)
     points[48], points[54] = (SIDE * 0.42, SIDE * 0.7), (SIDE * 0.58, SIDE * 0.7)
     return points
+
+
+# ---- a base and a pack without training
+
+@pytest.fixture
+def tiny_base(monkeypatch):
+    """A random base of 32 px that `bases.load` gives under every name."""
+    from sigan import bases
+
+    base = bases.load("mini")
+    monkeypatch.setattr(bases, "load", lambda name="mini", device="cpu": base)
+    return base
+
+
+@pytest.fixture
+def tiny_pack(tiny_base):
+    """A pack for `tiny_base`: a few weights moved at random, enough to be seen."""
+    import torch
+
+    from sigan import packs
+
+    state = tiny_base.generator.state_dict()
+    draw = torch.Generator().manual_seed(5)
+    last = max(tiny_base.generator.synthesis.resolutions)
+    tuned = {key: value + 0.2 * torch.randn(value.shape, generator=draw) if f"b{last}.torgb" in key else value
+             for key, value in state.items()}
+    manifest = packs.PackManifest(
+        name="warm", base=tiny_base.name, base_hash=tiny_base.hash, base_resolution=tiny_base.resolution,
+        recipe="styleidentity", config={}, seed=5, steps=1, references=1, licence="CC0-1.0")
+    return packs.StylePack.from_weights(manifest, state, tuned)

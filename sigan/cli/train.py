@@ -61,7 +61,8 @@ def train(
     for error in rejects:
         render.error(error.message, error.hint)
     if not faces:
-        raise NoFaceError(f"none of the {len(rejects)} references can be used", "--aligned takes whole pictures")
+        kind = NoFaceError if all(isinstance(error, NoFaceError) for error in rejects) else InputError
+        raise kind(f"none of the {len(rejects)} references can be used", "choose others; --aligned takes whole pictures")
     photographs = _faces(batch.several([photos]), model.resolution, False)[0] if photos else ()
     trainer = StyleTrainer(faces, config, base=model, photos=photographs)
     render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
