@@ -122,6 +122,8 @@ def output_path(item: Item, out: str | Path, suffix: str, index: int | None = No
 
 def check_output(out: str | Path) -> None:
     """Passes when a folder `out` can be made and written into; makes nothing. OutputError names what is in the way."""
+    if Path(out).suffix.lower() in SUFFIXES and not Path(out).exists():
+        raise OutputError(f"{out}: looks like a picture, but OUT is a folder", "name the folder to write into")
     nearest = next(path for path in (Path(out).absolute(), *Path(out).absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise OutputError(f"{out}: cannot be a folder, since {nearest} is a file", "name another folder to write into")
@@ -132,6 +134,8 @@ def check_output(out: str | Path) -> None:
 def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str) -> list[Path]:
     """The files written, one per picture of this input, left to right."""
     paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
+    if any(path.exists() and path.samefile(item.path) for path in paths):
+        raise OutputError(f"{item.path}: the output would replace the input itself", "name another folder to write into")
     for k, (path, picture) in enumerate(zip(paths, pictures)):
         try:
             images.write(path, picture, format)

@@ -77,9 +77,23 @@ def _landmarks() -> np.ndarray:
 @pytest.fixture
 def tiny_base(monkeypatch):
     """A random base of 32 px that `bases.load` gives under every name."""
-    from sigan import bases
+    import torch
 
-    base = bases.load("mini")
+    from sigan import bases
+    from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
+    from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
+    from sigan.nets.stylegan2 import Generator, GeneratorConfig
+
+    sizes = {"resolution": 32, "channel_base": 256, "channel_max": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = Generator(GeneratorConfig(w_dim=16, z_dim=16, mapping_layers=2, canvas_resolution=16,
+                                              canvas_luma=10, **sizes))
+        discriminator = Discriminator(DiscriminatorConfig(**sizes))
+        encoder = CompactEncoder(EncoderConfig(resolution=32, num_ws=generator.num_ws, w_dim=16, luma=10,
+                                               canvas_resolution=16, width=8))
+    nets = [net.eval().requires_grad_(False) for net in (generator, discriminator, encoder)]
+    base = bases.Base("mini", *nets, hash="ab" * 32, licence="CC0-1.0")
     monkeypatch.setattr(bases, "load", lambda name="mini", device="cpu": base)
     return base
 

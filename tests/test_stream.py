@@ -93,6 +93,8 @@ def test_an_output_below_a_file_is_refused_and_nothing_is_made(tmp_path):
     touch(tmp_path, "file")
     with pytest.raises(OutputError, match="file is a file"):
         stream.check_output(tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match="looks like a picture"):
+        stream.check_output(tmp_path / "new.png")
     stream.check_output(tmp_path / "new" / "deep")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
@@ -103,6 +105,15 @@ def test_faces_are_written_all_or_none(tmp_path):
     with pytest.raises(OutputError, match="a-2.png"):
         stream.write_faces(Item(Path("a.jpg"), Path("a.jpg")), [picture] * 3, tmp_path, "png")
     assert [path.name for path in tmp_path.iterdir()] == ["a-2.png"]
+
+
+def test_an_input_is_never_replaced_by_its_own_output(tmp_path):
+    picture = np.zeros((4, 4, 3), np.uint8)
+    touch(tmp_path, "a.png")
+    with pytest.raises(OutputError, match="would replace the input"):
+        stream.write_faces(Item(tmp_path / "a.png", Path("a.png")), [picture], tmp_path, "png")
+    assert (tmp_path / "a.png").read_bytes() == b"a.png"
+    assert stream.write_faces(Item(tmp_path / "a.png", Path("a.png")), [picture], tmp_path, "webp")
 
 
 # ---- the ledger

@@ -62,7 +62,7 @@ def train(
         render.error(error.message, error.hint)
     if not faces:
         kind = NoFaceError if all(isinstance(error, NoFaceError) for error in rejects) else InputError
-        raise kind(f"none of the {len(rejects)} references can be used", "choose others; --aligned takes whole pictures")
+        raise kind(f"none of the {len(rejects)} references can be used", "--aligned takes whole pictures")
     photographs = _faces(batch.several([photos]), model.resolution, False)[0] if photos else ()
     trainer = StyleTrainer(faces, config, base=model, photos=photographs)
     render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
@@ -72,8 +72,8 @@ def train(
     images.write(sheet, images.contact_sheet(rows, ["references", "inversions"], min(model.resolution, MAX_PREVIEW)))
     render.note(f"references beside their inversions: {sheet}", quiet)
 
-    last, run = None, trainer.steps()
-    for step in render.progress(run, _length(run), f"train {name}", quiet):
+    last = None
+    for step in render.progress(trainer.steps(), config.steps, f"train {name}", quiet):
         last = step
     pack = trainer.pack(name)
     path = _keep(pack, name, out, overwrite)
@@ -131,7 +131,3 @@ def _keep(pack, name: str, out: Path | None, overwrite: bool) -> Path:
         path = Path(folder, f"{name}{packs.SUFFIX}")
         pack.save(path)
         return packs.install(path, name, force=overwrite).path
-
-
-def _length(steps) -> int | None:
-    return len(steps) if hasattr(steps, "__len__") else None

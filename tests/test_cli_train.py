@@ -1,0 +1,75 @@
+"""`sigan train` for a few steps on a tiny base: a pack that stylize takes, a sheet, and early refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sigan import images, packs, runtime
+from sigan.cli.app import main
+
+pytestmark = pytest.mark.usefixtures("pretend_faces", "tiny_base")
+
+
+def train(name, *arguments) -> int:
+    return main(["train", name, *map(str, arguments), "--steps", "2", "--device", "cpu"])
+
+
+def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys):
+    refs = draw(tmp_path / "refs/a.png").parent
+    draw(refs / "b.png", seed=2)
+    assert train("ink", refs, "--json", "--preview", tmp_path / "preview", "--seed", 3) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["name"] == "ink" and told["references"] == 2 and told["seed"] == 3
+    assert "perceptual loss: " in err and told["perceptual"] in err
+    manifest = packs.verify("ink")
+    assert (manifest.name, manifest.base_hash, manifest.references) == ("ink", tiny_base.hash, 2)
+    assert images.read(tmp_path / "preview/references.png").shape[1] > 2 * tiny_base.resolution
+    assert packs.find("ink").path.parent == runtime.home() / "styles"
+    picture = draw(tmp_path / "photo.png", seed=5)
+    assert main(["stylize", "--style", "ink", str(picture), str(tmp_path / "out"), "--device", "cpu"]) == 0
+
+
+def test_out_names_the_file_and_installs_nothing(draw, tmp_path):
+    pack = tmp_path / "deep/ink.safetensors"
+    assert train("ink", draw(tmp_path / "a.png"), "--out", pack, "--quiet") == 0
+    assert packs.StylePack.load(pack).manifest.name == "ink" and "ink" not in packs.installed()
+    assert train("ink", tmp_path / "a.png", "--out", pack) == 2
+    assert train("ink", tmp_path / "a.png", "--out", pack, "--overwrite", "--quiet") == 0
+
+
+def test_a_reference_without_a_face_is_named_and_left_out(draw, tmp_path, capsys):
+    draw(tmp_path / "refs/a.png"), draw(tmp_path / "refs/grey.png", 0)
+    assert train("ink", tmp_path / "refs", "--json") == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["references"] == 1 and "grey.png: no face found" in told["rejected"][0]
+    assert "error: " in err and "grey.png" in err and "--aligned" in err
+
+
+@pytest.mark.parametrize(("name", "arguments", "code", "said"), [
+    ("ink", ["grey.png"], 4, "grey.png"),
+    ("ink", ["empty"], 3, "empty: the folder holds no picture"),
+    ("ink", ["torn.png"], 3, "torn.png: cannot be read"),
+    ("in/k", ["a.png"], 2, "'in/k' cannot name a style"),
+    ("old", ["a.png"], 2, "'old' is installed already"),
+    ("ink", ["a.png", "--out", "torn.png/x.safetensors"], 2, "torn.png is a file"),
+    ("ink", ["a.png", "--swap-layers", "seven"], 2, "--swap-layers is 'seven'"),
+    ("ink", ["a.png", "--recipe", "magic"], 2, "magic"),
+    ("ink", ["a.png", "--alpha", "2"], 2, "alpha is 2"),
+])
+def test_what_cannot_work_is_refused_before_training(name, arguments, code, said, draw, tmp_path, tiny_pack, capsys,
+                                                     monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "a.png"), draw(tmp_path / "grey.png", 0)
+    (tmp_path / "torn.png").write_text("torn")
+    (tmp_path / "empty").mkdir()
+    tiny_pack.save(tmp_path / "old.safetensors")
+    packs.install(tmp_path / "old.safetensors", "old")
+    before = sorted(tmp_path.rglob("*"))
+    assert train(name, *arguments) == code
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before and set(packs.installed()) == {"old"}

@@ -1,0 +1,171 @@
+"""The stylizer on a tiny base: the picture is the pack's, whatever the batch; colours, strength and folders."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sigan import images, inversion, packs, stream
+from sigan.errors import ConfigError, PackError, UnknownStyleError
+from sigan.stylization import StylizeConfig, Stylizer, keep_color, stylize_folder
+
+CPU = {"device": "cpu"}
+
+
+@pytest.fixture
+def style(tiny_base, tiny_pack, tmp_path) -> str:
+    path = tmp_path / "warm.safetensors"
+    tiny_pack.save(path)
+    return str(path)
+
+
+def faces(base, count: int = 3) -> list[np.ndarray]:
+    r = base.resolution
+    return list(np.random.default_rng(1).integers(0, 255, (count, r, r, 3), np.uint8))
+
+
+def by_hand(base, pack, face: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    """The definition: invert with the base, draw with the base plus strength x the deltas."""
+    ws = inversion.invert(base, images.to_batch([face]))
+    generator = copy.deepcopy(base.generator)
+    state = generator.state_dict()
+    generator.load_state_dict({key: value + strength * pack.deltas[key].float() if key in pack.deltas else value
+                               for key, value in state.items()})
+    with torch.no_grad():
+        y = generator.synthesis(ws)[0]
+    return ((y + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def near(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal up to the rounding of sums in another order."""
+    return np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+def test_the_portrait_is_the_inversion_drawn_by_the_pack(style, tiny_base, tiny_pack, strength):
+    stylizer = Stylizer(style, StylizeConfig(strength=strength, **CPU))
+    face = faces(tiny_base)[0]
+    expected = by_hand(tiny_base, tiny_pack, face, strength)
+    assert near(np.asarray(stylizer.stylize(face)), expected)
+    if strength:
+        assert not near(expected, by_hand(tiny_base, tiny_pack, face, 0.0))
+
+
+def test_a_picture_does_not_depend_on_its_batch(style, tiny_base):
+    stylizer = Stylizer(style, StylizeConfig(**CPU))
+    every = faces(tiny_base)
+    together = stylizer.arrays(every)
+    assert all(near(one, stylizer.arrays([face])[0]) for one, face in zip(together, every))
+    assert stylizer.arrays([]) == []
+
+
+def test_faces_of_another_size_are_resized(style, tiny_base):
+    large = np.full((100, 100, 3), 200, np.uint8)
+    small = images.resize(large, tiny_base.resolution)
+    stylizer = Stylizer(style, StylizeConfig(**CPU))
+    portrait = stylizer.stylize(large)
+    assert portrait.size == (tiny_base.resolution,) * 2 and near(np.asarray(portrait), stylizer.arrays([small])[0])
+
+
+def test_the_base_stays_as_it_was(style, tiny_base):
+    before = {key: value.clone() for key, value in tiny_base.generator.state_dict().items()}
+    Stylizer(style, StylizeConfig(**CPU)).stylize(faces(tiny_base)[0])
+    assert all(torch.equal(before[key], value) for key, value in tiny_base.generator.state_dict().items())
+
+
+def test_a_wrong_shape_is_refused_at_the_door(style, tiny_base):
+    with pytest.raises(ConfigError, match=r"got \[1, 3, 5, 5\]"):
+        Stylizer(style, StylizeConfig(**CPU)).batch(torch.zeros(1, 3, 5, 5))
+
+
+def test_a_blend_lies_between_its_parts(style, tiny_base, tiny_pack, tmp_path):
+    face = faces(tiny_base)[0]
+    half = np.asarray(Stylizer(f"{style}:0.5", StylizeConfig(**CPU)).stylize(face))
+    assert near(half, by_hand(tiny_base, tiny_pack, face, 0.5))
+
+
+# ---- colours
+
+def test_keep_color_takes_lightness_from_the_drawing_and_colour_from_the_photograph():
+    drawing = torch.rand(1, 1, 64, 64).expand(1, 3, 64, 64) * 2 - 1  # grey
+    photograph = torch.tensor([0.5, 0.0, -0.25]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    kept = (keep_color(drawing, photograph)[0].permute(1, 2, 0).numpy() + 1) / 2
+    ours = np.asarray(Image.fromarray((kept.clip(0, 1) * 255).round().astype(np.uint8)).convert("YCbCr"))
+    inside = (kept > 0).all(2) & (kept < 1).all(2)  # where nothing was clipped
+    grey = ((drawing[0, 0].numpy() + 1) / 2 * 255).round()
+    swatch = np.array([[[0.75, 0.5, 0.375]]]) * 255
+    colour = np.asarray(Image.fromarray(swatch.round().astype(np.uint8)).convert("YCbCr"))[0, 0]
+    assert inside.mean() > 0.3
+    assert np.abs(ours[..., 0] - grey)[inside].max() <= 2
+    assert np.abs(ours[..., 1:].astype(int) - colour[1:])[inside].max() <= 2
+
+
+def test_keep_color_of_itself_keeps_flat_colours():
+    x = torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    torch.testing.assert_close(keep_color(x, x), x)
+
+
+# ---- what decides a picture
+
+def test_the_identity_follows_pack_base_and_options(style, tiny_pack, tmp_path):
+    def identity(name: str = style, **options) -> str:
+        return Stylizer(name, StylizeConfig(**CPU, **options)).identity
+
+    other = tmp_path / "other.safetensors"
+    packs.blend([tiny_pack], [0.5]).save(other)
+    changed = [identity(), identity(strength=0.5), identity(keep_color=True), identity(seed=1), identity(str(other))]
+    assert len(set(changed)) == 5
+    assert identity(batch_size=2) == identity()
+    copied = tmp_path / "copy.safetensors"
+    copied.write_bytes(Path(style).read_bytes())
+    assert identity(str(copied)) == identity()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"strength": 1.5}, "strength is 1.5"), ({"strength": float("nan")}, "strength is nan"),
+    ({"refine": -1}, "refine is -1"), ({"batch_size": 0}, "batch_size is 0"), ({"faces": "most"}, "faces is 'most'"),
+    ({"format": "gif"}, "format is 'gif'"),
+])
+def test_options_outside_their_range_are_named(options, said):
+    with pytest.raises(ConfigError, match=said):
+        StylizeConfig(**options)
+
+
+def test_an_unknown_style_suggests_near_names(style):
+    packs.install(style, "watercolor")
+    with pytest.raises(UnknownStyleError, match="watercolour") as caught:
+        Stylizer("watercolour", StylizeConfig(**CPU))
+    assert "watercolor" in caught.value.hint
+
+
+def test_a_pack_of_another_base_is_refused(tiny_pack, tmp_path):
+    from dataclasses import replace
+
+    path = tmp_path / "foreign.safetensors"
+    manifest = replace(tiny_pack.manifest, base="huge", base_hash=hashlib.sha256(b"huge").hexdigest())
+    packs.StylePack(manifest, tiny_pack.deltas).save(path)
+    with pytest.raises(PackError, match="belongs to base 'huge'") as caught:
+        Stylizer(str(path), StylizeConfig(**CPU))
+    assert "--base huge" in caught.value.hint
+
+
+# ---- folders
+
+def test_a_folder_gives_what_single_faces_give(style, tiny_base, tmp_path):
+    pictures = faces(tiny_base, 5)
+    for k, picture in enumerate(pictures):
+        images.write(tmp_path / f"in/{k}.png", picture)
+    stylizer = Stylizer(style, StylizeConfig(aligned=True, batch_size=2, **CPU))
+    items = stream.find_inputs(tmp_path / "in")
+    records = list(stylize_folder(stylizer, items, tmp_path / "out"))
+    assert [record.status for record in records] == ["ok"] * 5
+    for k, picture in enumerate(pictures):
+        assert near(images.read(tmp_path / f"out/{k}.png"), np.asarray(stylizer.stylize(picture)))
+    again = list(stylize_folder(stylizer, items, tmp_path / "out"))
+    assert [record.status for record in again] == ["skipped"] * 5
