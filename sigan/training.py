@@ -1,0 +1,156 @@
+"""StyleTrainer: a style from a few references, by Eqs. 1 and 2 of StyleIdentityGAN, or as JoJoGAN does.
+
+Letters: x references [K,3,R,R] in [-1,1], ws codes [K,L,C], y the tuned generator's pictures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigan import bases, images, inversion, losses, mixing, packs
+from sigan.errors import ConfigError, SiganError
+from sigan.events import TrainStep
+from sigan.runtime import resolve_device
+
+RECIPES = ("styleidentity", "jojogan")
+STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
+FACES_OF_NOBODY = 64  # codes the identity term draws from; each step takes as many as there are references
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A recipe and its values; None means the recipe's own. Sources: METHOD and the papers, named at each default."""
+
+    recipe: str = "styleidentity"
+    kind: str = "cartoon"
+    steps: int | None = None  # by kind: 150 for sketches, 500 for cartoons
+    alpha: float | None = None  # 0.5; jojogan replaces the layers whole: 0
+    swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
+    lambda_feature: float | None = None  # 0.001, the best of 0.0005 to 0.003; jojogan: 0
+    lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"recipe is {self.recipe!r}; it must be one of {', '.join(RECIPES)}")
+        if self.kind not in STEPS:
+            raise ConfigError(f"kind is {self.kind!r}; it must be one of {', '.join(STEPS)}")
+        paper = self.recipe == "styleidentity"
+        defaults = {
+            "steps": STEPS[self.kind],
+            "alpha": mixing.ALPHA if paper else 0.0,
+            "swap_layers": mixing.STYLEIDENTITY_LAYERS if paper else mixing.JOJOGAN_LAYERS,
+            "lambda_feature": 1e-3 if paper else 0.0,
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.steps < 1:
+            raise ConfigError(f"steps is {self.steps}; it must be 1 or more")
+        if not 0 <= self.alpha <= 1:
+            raise ConfigError(f"alpha is {self.alpha}; it must be between 0 and 1")
+        if not (math.isfinite(self.lambda_feature) and self.lambda_feature >= 0):
+            raise ConfigError(f"lambda_feature is {self.lambda_feature}; it must be 0 or more")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"lr is {self.lr}; it must be more than 0")
+
+
+class StyleTrainer:
+    """Finetunes a copy of the base's synthesis network; the base itself is never touched.
+
+    references: aligned drawings uint8 [R,R,3]. photos: aligned faces that the identity term keeps; without them it
+    keeps faces drawn by the base. One photo is the paper's own mode.
+    """
+
+    def __init__(self, references: Sequence[np.ndarray], config: TrainConfig | None = None,
+                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = ()):
+        if not len(references):
+            raise ConfigError("no references", "give one picture of the style or more")
+        self.config = config or TrainConfig()
+        self.device = resolve_device(self.config.device)
+        self.base = base or bases.load("mini", self.device)
+        self.x = self._to_batch(references)
+        with torch.no_grad():
+            self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()
+            self.inversions = images.from_batch(self.base.generator.synthesis(self.ws))
+        self.loss = losses.best(self.base.discriminator, self.device)
+        self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
+        self.generator = copy.deepcopy(self.base.generator)
+        self.random = torch.Generator().manual_seed(self.config.seed)
+        self.people = self._people(photos) if self.config.lambda_feature else None
+        self.done = 0
+
+    @property
+    def loss_name(self) -> str:
+        return self.loss.name
+
+    def _to_batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        return images.to_batch([images.resize(p, self.base.resolution) for p in pictures], self.device)
+
+    @torch.no_grad()
+    def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Codes [P,L,C] and pictures [P,3,R,R] that the identity term compares."""
+        if len(photos):
+            x = self._to_batch(photos)
+            return inversion.invert(self.base, x).clone(), x
+        ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
+        return ws, torch.cat([self.base.generator.synthesis(part) for part in ws.split(8)])
+
+    def steps(self) -> Iterator[TrainStep]:
+        """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
+        config, targets = self.config, self.loss.features(self.x)
+        synthesis = self.generator.synthesis
+        trained = [p for name, p in synthesis.named_parameters() if not name.startswith("canvas.")]
+        for p in trained:
+            p.requires_grad_(True)
+        optimiser = torch.optim.Adam(trained, lr=config.lr, betas=(0.0, 0.99))
+        for index in range(config.steps):
+            y = synthesis(self._mixed())
+            parts = {"style": self.loss.distance(y, targets).mean()}
+            if self.people is not None:
+                parts["identity"] = config.lambda_feature * self._identity(synthesis)
+            total = sum(parts.values())
+            if not torch.isfinite(total):
+                raise SiganError(f"the training diverged at step {index}: the loss is {float(total)}",
+                                 f"use a lower --lr than {config.lr}")
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+            self.done = index + 1
+            values = {name: float(value.detach()) for name, value in parts.items()}
+            yield TrainStep(self.done, config.steps, sum(values.values()), values)
+
+    @torch.no_grad()
+    def _mixed(self) -> Tensor:
+        """The references' codes, a fresh random code mixed into the style layers (Eq. 1).  -> [K,L,C]"""
+        z = torch.randn(len(self.ws), self.base.generator.config.z_dim, generator=self.random)
+        w = self.base.generator.mapping(z.to(self.device))
+        return mixing.mix(self.ws, w, self.layers, self.config.alpha)
+
+    def _identity(self, synthesis: torch.nn.Module) -> Tensor:
+        """L_feature of Eq. 2 on a few of the people: how far the tuned pictures are from the faces themselves."""
+        ws, x = self.people
+        chosen = torch.randperm(len(ws), generator=self.random)[: len(self.ws)]
+        return self.loss.distance(synthesis(ws[chosen]), self.loss.features(x[chosen])).mean()
+
+    def pack(self, name: str, **manifest) -> packs.StylePack:
+        """What has been learned so far, as a pack; keyword arguments fill the manifest (author, licence, card)."""
+        config = asdict(self.config)
+        config.pop("device")
+        config["swap_layers"] = list(config["swap_layers"])
+        facts = {"licence": self.base.licence, "created": date.today().isoformat(), **manifest}
+        return packs.StylePack.from_weights(
+            packs.PackManifest(name=name, base=self.base.name, base_hash=self.base.hash,
+                               base_resolution=self.base.resolution, recipe=self.config.recipe, config=config,
+                               seed=self.config.seed, steps=self.done, references=len(self.x),
+                               perceptual=self.loss.name, **facts),
+            self.base.generator.state_dict(), self.generator.state_dict())

@@ -1,0 +1,167 @@
+"""The generator against the original programs' pictures, and its own invariants."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from sigan import convert
+from sigan.errors import ConfigError, WeightsError
+from sigan.nets.stylegan2 import Generator, GeneratorConfig
+
+TOLERANCE = 1e-5
+CAP32 = GeneratorConfig(resolution=64, w_dim=64, z_dim=64, mapping_layers=2, channel_max=32)
+FULL = GeneratorConfig(resolution=64, channel_base=16384)  # channel multiplier 1
+NVIDIA = GeneratorConfig(resolution=64, w_dim=64, z_dim=64, mapping_layers=2, channel_base=1024, channel_max=32)
+CANVAS = GeneratorConfig(resolution=32, w_dim=24, z_dim=8, mapping_layers=0, mapping_anchors=5, channel_base=256,
+                         channel_max=8, canvas_resolution=16, canvas_luma=16)
+
+
+def load(config: GeneratorConfig, state: dict) -> Generator:
+    net = Generator(config).eval().requires_grad_(False)
+    net.load_state_dict(state)
+    return net
+
+
+@pytest.fixture(scope="module", params=["cap32", "full"])
+def original(request, shared):
+    """Our generator with an original's weights, and what the original computed with them."""
+    oracle = load_file(shared / "oracles" / f"gen_sig_64_{request.param}.safetensors")
+    if request.param == "cap32":
+        config, state = CAP32, {k.removeprefix("sd/"): v for k, v in oracle.items() if k.startswith("sd/")}
+    else:
+        config, state = FULL, by_rule(shared, FULL)
+    return load(config, convert.from_rosinality(state, config, oracle["mean_latent"])), oracle
+
+
+def by_rule(shared, config) -> dict[str, torch.Tensor]:
+    """Weights that the oracle's rule gives for rosinality's keys."""
+    sys.path.insert(0, str(shared / "oracles"))
+    import detweights
+
+    net = Generator(config)
+    shapes = {k: v.shape for k, v in net.state_dict().items()}
+    state = torch.nn.Module()
+    values = {}
+    for ours, (theirs, _) in convert.rosinality_table(config).items():
+        shape = tuple(shapes[ours])
+        if theirs.endswith("conv.weight") or theirs == "input.input":
+            shape = (1, *shape)
+        elif theirs.endswith("noise.weight"):
+            shape = (1,)
+        elif theirs.startswith("noises."):
+            shape = (1, 1, *shape)
+        elif theirs.startswith("to_rgb") and theirs.endswith(".bias") and "modulation" not in theirs:
+            shape = (1, 3, 1, 1)
+        values[theirs] = torch.zeros(shape)
+    state.state_dict = lambda: values
+    detweights.fill(state)
+    return values
+
+
+def test_pictures_from_codes_equal_the_original(original):
+    net, oracle = original
+    for noise, key in (("const", "img_const_noise"), ("none", "img_zero_noise")):
+        torch.testing.assert_close(net.synthesis(oracle["wplus"], noise), oracle[key], atol=TOLERANCE, rtol=1e-5)
+
+
+def test_mapping_and_truncation_equal_the_original(original):
+    net, oracle = original
+    torch.testing.assert_close(net.mapping(oracle["z"]), oracle["w_from_z"], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(net(oracle["z"]), oracle["img_from_z_const_noise"], atol=TOLERANCE, rtol=1e-5)
+    torch.testing.assert_close(net(oracle["z"], truncation=0.7), oracle["img_trunc07"], atol=TOLERANCE, rtol=1e-5)
+
+
+def test_gradients_equal_the_original(original):
+    net, oracle = original
+    ws = oracle["wplus"].clone().requires_grad_()
+    net.requires_grad_(True)
+    net.zero_grad()
+    net.synthesis(ws).square().mean().backward()
+    expected = oracle["grad_wplus"]
+    assert (ws.grad - expected).norm() < 1e-4 * expected.norm()  # single entries cancel to near zero
+    ours = dict(net.named_parameters())
+    for key, (theirs, _) in convert.rosinality_table(net.config).items():
+        if key.startswith("synthesis.") and key in ours:
+            expected = oracle[f"gradnorm/{theirs}"].reshape([])
+            torch.testing.assert_close(ours[key].grad.norm(), expected, rtol=1e-3, atol=1e-6, msg=theirs)
+
+
+def test_pictures_equal_nvidia_s(shared):
+    oracle = load_file(shared / "oracles" / "nv_64.safetensors")
+    state = {k.removeprefix("sd/"): v for k, v in oracle.items() if k.startswith("sd/")}
+    net = load(NVIDIA, convert.from_nvidia(state, NVIDIA))
+    torch.testing.assert_close(net.mapping(oracle["z"]), oracle["w_from_z"], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(net.mapping(oracle["z"], 0.7), oracle["w_trunc07"], atol=TOLERANCE, rtol=0)
+    for noise, key in (("const", "img_const_noise"), ("none", "img_no_noise")):
+        torch.testing.assert_close(net.synthesis(oracle["wplus"], noise), oracle[key], atol=TOLERANCE, rtol=1e-5)
+
+
+def test_a_state_of_another_size_is_refused_with_all_its_faults(shared):
+    with safe_open(shared / "oracles" / "nv_64.safetensors", "pt") as file:
+        state = {k.removeprefix("sd/"): file.get_tensor(k) for k in file.keys() if k.startswith("sd/")}
+    state["stray"] = state.pop("mapping.fc0.bias")
+    with pytest.raises(WeightsError, match="missing mapping.fc0.bias; unexpected stray"):
+        convert.from_nvidia(state, NVIDIA)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Generator:
+    torch.manual_seed(0)
+    return Generator(CANVAS).eval().requires_grad_(False)
+
+
+def test_a_batch_gives_what_single_codes_give(drawn):
+    ws = torch.randn(3, drawn.num_ws, CANVAS.w_dim)
+    singly = torch.cat([drawn.synthesis(w[None]) for w in ws])
+    torch.testing.assert_close(drawn.synthesis(ws), singly, atol=1e-5, rtol=1e-4)
+
+
+def test_the_canvas_takes_luma_and_chroma_from_their_layers_alone(drawn):
+    canvas = drawn.synthesis.canvas
+    ws = torch.randn(1, drawn.num_ws, CANVAS.w_dim)
+    other = torch.randn_like(ws)
+    other[:, canvas.luma_layer], other[:, canvas.chroma_layer] = ws[:, canvas.luma_layer], ws[:, canvas.chroma_layer]
+    torch.testing.assert_close(canvas(other), canvas(ws))
+    grey = torch.tensor([0.299, 0.587, 0.114])
+    ws[:, canvas.chroma_layer, canvas.luma_dims :] += 1
+    luma = torch.einsum("c,nchw->nhw", grey, canvas(other) - canvas(ws))
+    torch.testing.assert_close(luma, torch.zeros_like(luma), atol=1e-4, rtol=0)
+
+
+def test_without_its_convolutions_a_picture_is_the_upsampled_canvas(drawn):
+    import copy
+
+    from sigan.nets.ops import upsample2d
+
+    net = copy.deepcopy(drawn)
+    for r in CANVAS.resolutions:
+        getattr(net.synthesis, f"b{r}").torgb.weight.zero_()
+    ws = torch.randn(2, net.num_ws, CANVAS.w_dim)
+    canvas = net.synthesis.canvas(ws)
+    torch.testing.assert_close(net.synthesis(ws), upsample2d(canvas, net.synthesis.canvas.fir), atol=1e-6, rtol=1e-5)
+
+
+def test_anchors_blend_and_truncate(drawn):
+    mapping = drawn.mapping
+    z = mapping.keys[:2] * 100  # far along a key: that anchor alone, up to the norm
+    w = mapping(z)
+    assert w.shape == (2, CANVAS.w_dim)
+    low, high = mapping.values.min(0).values, mapping.values.max(0).values
+    assert ((w >= low - 1e-5) & (w <= high + 1e-5)).all()
+    torch.testing.assert_close(mapping(z, 0.5), (w + mapping.w_avg) / 2)
+
+
+def test_wrong_shapes_and_names_are_named(drawn):
+    with pytest.raises(ConfigError, match=r"\[N,8,24\], got \[1, 8, 7\]"):
+        drawn.synthesis(torch.zeros(1, 8, 7))
+    with pytest.raises(ConfigError, match="'loud'"):
+        drawn.synthesis(torch.zeros(1, 8, 24), noise="loud")
+    with pytest.raises(ConfigError, match="48"):
+        GeneratorConfig(resolution=48)
+    with pytest.raises(ConfigError, match="canvas_luma is 24"):
+        GeneratorConfig(resolution=32, w_dim=24, canvas_resolution=16, canvas_luma=24)
