@@ -134,8 +134,8 @@ def check_output(out: str | Path) -> None:
 def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str) -> list[Path]:
     """The files written, one per picture of this input, left to right."""
     paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
-    if any(path.exists() and path.samefile(item.path) for path in paths):
-        raise OutputError(f"{item.path}: the output would replace the input itself", "name another folder to write into")
+    if item.path.exists() and any(path.exists() and path.samefile(item.path) for path in paths):
+        raise OutputError(f"{item.path}: the output would replace the input", "name another folder to write into")
     for k, (path, picture) in enumerate(zip(paths, pictures)):
         try:
             images.write(path, picture, format)
