@@ -122,11 +122,58 @@ def test_the_unexpected_exits_1_and_points_to_debug(monkeypatch, capsys):
 def test_an_interrupt_exits_130(monkeypatch, capsys):
     monkeypatch.setattr(app, "build", lambda: failing(KeyboardInterrupt()))
     assert app.main(["fail"]) == 130
+    assert capsys.readouterr() == ("", "error: interrupted\n")
 
 
 def test_a_reader_that_leaves_makes_no_noise():
     done = subprocess.run(f'"{sys.executable}" -m sigan --help | head -c 1', shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+# ---- commands that plugins bring
+
+def function_plugin(count: int) -> None:
+    print("counted", count)  # noqa: T201
+    raise typer.Exit(9)
+
+
+typer_plugin = typer.Typer()
+typer_plugin.command("one")(lambda: print("one"))  # noqa: T201
+typer_plugin.command("two")(lambda: print("two"))  # noqa: T201
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Plugins that bring a function, a typer app, a module that is not there, and a name that is taken."""
+    from importlib.metadata import EntryPoint
+
+    from sigan import plugins
+
+    values = {"count": f"{__name__}:function_plugin", "numbers": f"{__name__}:typer_plugin",
+              "broken": "no_such_module:app", "stylize": f"{__name__}:function_plugin"}
+    points = {name: EntryPoint(name, value, "sigan.commands") for name, value in values.items()}
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    monkeypatch.setattr(plugins, "entries", lambda group: {
+        name: plugins.Plugin(group, name, "package", "1", point.value, True, point) for name, point in points.items()})
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["count", "3"], 9, "counted 3"), (["numbers", "two"], 0, "two"), (["numbers", "--help"], 0, "sigan numbers"),
+    (["--help"], 0, "From the package package."), (["stylize", "--help"], 0, "--keep-color"),
+])
+def test_plugins_bring_commands_and_take_no_builtins_place(commands, arguments, code, said, capsys):
+    assert app.main(arguments) == code
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["broken"], "'broken' of package package 1 does not load"), (["count", "many"], "valid integer"),
+    (["numbers", "three"], "No such command 'three'"),
+])
+def test_faults_in_a_plugins_command_are_errors_like_others(commands, arguments, said, capsys):
+    assert app.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and said in err and "hint: " in err and "Traceback" not in err
 
 
 # ---- rendering

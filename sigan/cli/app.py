@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from sigan import plugins
 from sigan.cli import render
 from sigan.errors import SiganError
 
@@ -24,7 +25,27 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     for name in COMMANDS:
         import_module(f"sigan.cli.{name}").register(app)
+    own = {command.name for command in (*app.registered_commands, *app.registered_groups)}
+    for name, plugin in plugins.entries("sigan.commands").items():
+        if name in own:
+            continue  # no plugin takes a built-in's place
+        app.command(name, help=f"From the package {plugin.package}.", add_help_option=False,
+                    context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_passer(plugin))
     return app
+
+
+def _passer(plugin: plugins.Plugin):
+    """A command that loads the plugin's own when it is called, so that no plugin slows or breaks `--help`."""
+    def run(ctx: typer.Context) -> None:
+        offer = plugin.load()
+        if not isinstance(offer, typer.Typer):
+            function, offer = offer, typer.Typer(add_completion=False, rich_markup_mode=None)
+            offer.command()(function)
+        code = typer.main.get_command(offer).main(args=ctx.args, prog_name=f"sigan {plugin.name}",
+                                                  standalone_mode=False)
+        raise typer.Exit(code if isinstance(code, int) else 0)
+
+    return run
 
 
 def root(
@@ -48,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug, arguments = _take_debug(arguments)
     try:
         code = typer.main.get_command(build()).main(args=arguments, prog_name="sigan", standalone_mode=False)
+        if code == INTERRUPTED:  # newer typers take the interrupt themselves, and say nothing
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BrokenPipeError:  # the reader of stdout left (`| head`): nothing to say, and nowhere to say it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
