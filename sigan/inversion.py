@@ -49,7 +49,7 @@ def optimise(base: Base, x: Tensor, start: Tensor, steps: int) -> Tensor:
         best, best_loss = start.clone(), torch.full((len(x),), torch.inf, device=x.device)
         for step in range(steps + 1):
             y = base.generator.synthesis(ws)
-            loss = (y - x).abs().mean((1, 2, 3)) + loss_net.distance(y, targets)
+            loss = (y - x).abs().mean((1, 2, 3)) + loss_net.distance(loss_net.features(y), targets)
             better = loss.detach() < best_loss
             best = torch.where(better[:, None, None], ws.detach(), best)
             best_loss = torch.where(better, loss.detach(), best_loss)

@@ -1,4 +1,4 @@
-"""Perceptual losses behind one protocol: a picture's features once, then the distance of others to them.
+"""Perceptual losses behind one protocol: a picture's features once, then distances between features.
 
 Letters: x y pictures [N,3,R,R] in [-1,1].
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from sigan.nets.discriminator import Discriminator
 
 LOSS_SIZE = 256  # pixels; the authors area-resize to this before LPIPS
+STATISTICS_CELLS = 4  # parts a side: a cheek, an eye, a corner of paper
 LPIPS_TRUNK = "vgg16-397923af.pth"  # the file lpips would download
 
 
@@ -24,15 +25,17 @@ class PerceptualLoss(Protocol):
 
     name: str
 
-    def features(self, x: Tensor) -> Sequence[Tensor]: ...
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Taps [N,C,h,w] of pictures."""
+        ...
 
-    def distance(self, y: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """-> [N], differentiable in y"""
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """Of two pictures' features, differentiable.  -> [N]"""
         ...
 
 
 class DiscriminatorFeatures:
-    """L1 distance of a base's discriminator features, as in JoJoGAN's final code; needs no other weights."""
+    """L1 distance of pictures and of a base's discriminator features (JoJoGAN's final code); needs no other weights."""
 
     name = "discriminator features"
 
@@ -40,11 +43,29 @@ class DiscriminatorFeatures:
         self.net = discriminator
 
     def features(self, x: Tensor) -> list[Tensor]:
-        return self.net.features(x)
+        """The picture itself, then the net's taps."""
+        return [x, *self.net.features(x)]
 
-    def distance(self, y: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        taps = self.net.features(y)
-        return sum((a - b).abs().mean((1, 2, 3)) for a, b in zip(taps, targets)) / len(taps)
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
+
+
+def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> Tensor:
+    """How differently values are distributed in each channel and part of the frame, whatever their places.  -> []
+
+    a, b: taps [N,C,h,w] of N pictures each. Each tap is cut into cells x cells parts; within one, a channel's sorted
+    values are compared (1-D optimal transport, as in sliced Wasserstein texture losses, arXiv 2006.07229). Faces
+    share one framing, so parts correspond: paper stays paper, hair stays hair.
+    """
+    return sum((_sorted(x, cells) - _sorted(y, cells)).abs().mean() for x, y in zip(a, b)) / len(a)
+
+
+def _sorted(x: Tensor, cells: int) -> Tensor:
+    """[N,C,h,w] -> [cells,cells,C,N*h/cells*w/cells], ascending"""
+    n, c, h, w = x.shape
+    cells = min(cells, h)
+    x = x.reshape(n, c, cells, h // cells, cells, w // cells)
+    return x.permute(2, 4, 1, 0, 3, 5).reshape(cells, cells, c, -1).sort(-1).values
 
 
 class LpipsVgg:
@@ -60,14 +81,11 @@ class LpipsVgg:
         self.net = net.to(device).eval().requires_grad_(False)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        return [self._resize(x)]
+        """The resized picture alone: lpips takes pictures."""
+        return [x if x.shape[-1] <= LOSS_SIZE else F.interpolate(x, size=(LOSS_SIZE, LOSS_SIZE), mode="area")]
 
-    def distance(self, y: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        return self.net(self._resize(y), targets[0]).flatten()
-
-    @staticmethod
-    def _resize(x: Tensor) -> Tensor:
-        return x if x.shape[-1] <= LOSS_SIZE else F.interpolate(x, size=(LOSS_SIZE, LOSS_SIZE), mode="area")
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return self.net(a[0], b[0]).flatten()
 
 
 def lpips_installed() -> bool:

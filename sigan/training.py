@@ -20,21 +20,28 @@ from sigan.errors import ConfigError, SiganError
 from sigan.events import TrainStep
 from sigan.runtime import resolve_device
 
-RECIPES = ("styleidentity", "jojogan")
+RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
-FACES_OF_NOBODY = 64  # codes the identity term draws from; each step takes as many as there are references
+FACES_OF_NOBODY = 64  # codes the people's terms draw from; each step takes as many as there are references
+CHUNK = 8  # pictures at once where memory matters
+CANVAS_LR = 0.05  # of lr: a canvas is a linear layer without equalised learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A recipe and its values; None means the recipe's own. Sources: METHOD and the papers, named at each default."""
+    """A recipe and its values; None means the recipe's own.
 
-    recipe: str = "styleidentity"
+    `styleidentity` and `jojogan` are the papers'. `sigan` adds the distribution term, which styles photographs as
+    faithful as they come, and a stronger identity term against it (docs/training.md).
+    """
+
+    recipe: str = "sigan"
     kind: str = "cartoon"
     steps: int | None = None  # by kind: 150 for sketches, 500 for cartoons
     alpha: float | None = None  # 0.5; jojogan replaces the layers whole: 0
     swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
-    lambda_feature: float | None = None  # 0.001, the best of 0.0005 to 0.003; jojogan: 0
+    lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.1
+    lambda_statistics: float | None = None  # sigan 3; the papers' recipes 0
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     seed: int = 0
     device: str = "auto"
@@ -44,12 +51,13 @@ class TrainConfig:
             raise ConfigError(f"recipe is {self.recipe!r}; it must be one of {', '.join(RECIPES)}")
         if self.kind not in STEPS:
             raise ConfigError(f"kind is {self.kind!r}; it must be one of {', '.join(STEPS)}")
-        paper = self.recipe == "styleidentity"
+        jojogan = self.recipe == "jojogan"
         defaults = {
             "steps": STEPS[self.kind],
-            "alpha": mixing.ALPHA if paper else 0.0,
-            "swap_layers": mixing.STYLEIDENTITY_LAYERS if paper else mixing.JOJOGAN_LAYERS,
-            "lambda_feature": 1e-3 if paper else 0.0,
+            "alpha": 0.0 if jojogan else mixing.ALPHA,
+            "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
+            "lambda_feature": {"sigan": 0.1, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
+            "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:
@@ -58,8 +66,9 @@ class TrainConfig:
             raise ConfigError(f"steps is {self.steps}; it must be 1 or more")
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"alpha is {self.alpha}; it must be between 0 and 1")
-        if not (math.isfinite(self.lambda_feature) and self.lambda_feature >= 0):
-            raise ConfigError(f"lambda_feature is {self.lambda_feature}; it must be 0 or more")
+        for name in ("lambda_feature", "lambda_statistics"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"lr is {self.lr}; it must be more than 0")
 
@@ -86,7 +95,8 @@ class StyleTrainer:
         self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
         self.generator = copy.deepcopy(self.base.generator)
         self.random = torch.Generator().manual_seed(self.config.seed)
-        self.people = self._people(photos) if self.config.lambda_feature else None
+        wanted = self.config.lambda_feature or self.config.lambda_statistics
+        self.people = self._people(photos) if wanted else None
         self.done = 0
 
     @property
@@ -97,30 +107,33 @@ class StyleTrainer:
         return images.to_batch([images.resize(p, self.base.resolution) for p in pictures], self.device)
 
     @torch.no_grad()
-    def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Codes [P,L,C] and pictures [P,3,R,R] that the identity term compares."""
+    def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
+        """Codes [P,L,C] of the people that the style must keep, and the features of their pictures."""
         if len(photos):
             x = self._to_batch(photos)
-            return inversion.invert(self.base, x).clone(), x
-        ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
-        return ws, torch.cat([self.base.generator.synthesis(part) for part in ws.split(8)])
+            ws = inversion.invert(self.base, x).clone()
+        else:
+            ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
+            x = torch.cat([self.base.generator.synthesis(part) for part in ws.split(CHUNK)])
+        taps = [self.loss.features(part) for part in x.split(CHUNK)]
+        return ws, [torch.cat(same) for same in zip(*taps)]
 
     def steps(self) -> Iterator[TrainStep]:
         """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
-        config, targets = self.config, self.loss.features(self.x)
-        synthesis = self.generator.synthesis
-        trained = [p for name, p in synthesis.named_parameters() if not name.startswith("canvas.")]
-        for p in trained:
-            p.requires_grad_(True)
-        optimiser = torch.optim.Adam(trained, lr=config.lr, betas=(0.0, 0.99))
-        for index in range(config.steps):
-            y = synthesis(self._mixed())
-            parts = {"style": self.loss.distance(y, targets).mean()}
-            if self.people is not None:
-                parts["identity"] = config.lambda_feature * self._identity(synthesis)
+        config, synthesis = self.config, self.generator.synthesis.requires_grad_(True)
+        with torch.no_grad():
+            targets = self.loss.features(self.x)
+        groups: dict[bool, list] = {True: [], False: []}
+        for name, parameter in synthesis.named_parameters():
+            groups[name.startswith("canvas.")].append(parameter)
+        optimiser = torch.optim.Adam(
+            [{"params": groups[False]}, {"params": groups[True], "lr": config.lr * CANVAS_LR}],
+            lr=config.lr, betas=(0.0, 0.99))
+        for index in range(self.done, config.steps):
+            parts = self._terms(synthesis, targets)
             total = sum(parts.values())
             if not torch.isfinite(total):
-                raise SiganError(f"the training diverged at step {index}: the loss is {float(total)}",
+                raise SiganError(f"the training diverged at step {index}: the loss is {total.item()}",
                                  f"use a lower --lr than {config.lr}")
             optimiser.zero_grad()
             total.backward()
@@ -129,18 +142,29 @@ class StyleTrainer:
             values = {name: float(value.detach()) for name, value in parts.items()}
             yield TrainStep(self.done, config.steps, sum(values.values()), values)
 
+    def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor]) -> dict[str, Tensor]:
+        """The weighted terms of one step: references redrawn, people kept, people's tones spread as the references'."""
+        config, k = self.config, len(self.ws)
+        ws = self._mixed()
+        if self.people is not None:
+            chosen = torch.randint(len(self.people[0]), (k,), generator=self.random)
+            ws = torch.cat([ws, self.people[0][chosen]])
+        taps = self.loss.features(synthesis(ws))
+        parts = {"style": self.loss.distance([t[:k] for t in taps], targets).mean()}
+        if config.lambda_feature:
+            kept = [t[chosen] for t in self.people[1]]
+            parts["identity"] = config.lambda_feature * self.loss.distance([t[k:] for t in taps], kept).mean()
+        if config.lambda_statistics:
+            spread = losses.distribution_distance([t[k:] for t in taps], targets)
+            parts["statistics"] = config.lambda_statistics * spread
+        return parts
+
     @torch.no_grad()
     def _mixed(self) -> Tensor:
         """The references' codes, a fresh random code mixed into the style layers (Eq. 1).  -> [K,L,C]"""
         z = torch.randn(len(self.ws), self.base.generator.config.z_dim, generator=self.random)
         w = self.base.generator.mapping(z.to(self.device))
         return mixing.mix(self.ws, w, self.layers, self.config.alpha)
-
-    def _identity(self, synthesis: torch.nn.Module) -> Tensor:
-        """L_feature of Eq. 2 on a few of the people: how far the tuned pictures are from the faces themselves."""
-        ws, x = self.people
-        chosen = torch.randperm(len(ws), generator=self.random)[: len(self.ws)]
-        return self.loss.distance(synthesis(ws[chosen]), self.loss.features(x[chosen])).mean()
 
     def pack(self, name: str, **manifest) -> packs.StylePack:
         """What has been learned so far, as a pack; keyword arguments fill the manifest (author, licence, card)."""

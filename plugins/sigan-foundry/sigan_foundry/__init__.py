@@ -1,0 +1,1 @@
+"""Trains a base (generator, discriminator, encoder) from a folder of aligned portraits; it made `mini`."""

@@ -1,0 +1,160 @@
+"""`sigan foundry`: pack, start, gan, encoder, evaluate, export. Each slice ends by itself and leaves a state to go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sigan_foundry.state import Run
+
+app = typer.Typer(help="Trains a base from aligned portraits.", no_args_is_help=True, add_completion=False,
+                  rich_markup_mode=None)
+State = Annotated[Path, typer.Argument(help="The training state, a safetensors file.")]
+Packed = Annotated[Path, typer.Argument(help="Faces written by `pack`.")]
+Trunk = Annotated[Path, typer.Option("--perceptual", help="squeezenet1_1.safetensors, for the feature loss.")]
+Seconds = Annotated[float, typer.Option("--seconds", help="How long this slice may take.")]
+Device = Annotated[str, typer.Option("--device")]
+Threads = Annotated[int, typer.Option("--threads", help="CPU threads; 0: as many as there are.")]
+LOG_EVERY, GRID_FACES = 25, 14  # steps a line of the log; columns of a grid
+
+
+@app.command()
+def pack(sources: Annotated[list[Path], typer.Argument(help="Tar files or folders.")],
+         out: Annotated[Path, typer.Option("--out")], size: Annotated[int, typer.Option("--size")] = 128) -> None:
+    """Decodes aligned faces once, into one file of uint8 tensors."""
+    from sigan_foundry import data
+
+    for name, count in data.pack(sources, out, size).items():
+        typer.echo(f"{name}: {count} faces", err=True)
+
+
+@app.command()
+def start(state: State, packed: Packed, seed: Annotated[int, typer.Option("--seed")] = 0,
+          channel_base: Annotated[int, typer.Option("--channel-base")] = 2048,
+          channel_max: Annotated[int, typer.Option("--channel-max")] = 128,
+          luma: Annotated[int, typer.Option("--luma", help="Brightness components of a code.")] = 1024,
+          chroma: Annotated[int, typer.Option("--chroma", help="Colour components.")] = 256,
+          canvas_size: Annotated[int, typer.Option("--canvas", help="Side of the canvas, in pixels.")] = 64,
+          anchors: Annotated[int, typer.Option("--anchors")] = 1024, z_dim: Annotated[int, typer.Option()] = 32) -> None:
+    """Makes a state in closed form: principal components of the faces, and a mapping to faces of nobody."""
+    from sigan.nets.compact_encoder import EncoderConfig
+    from sigan.nets.discriminator import DiscriminatorConfig
+    from sigan.nets.stylegan2 import GeneratorConfig
+    from sigan_foundry import canvas, data, perceptual
+    from sigan_foundry.state import Run
+
+    faces = data.Faces(packed)
+    g = GeneratorConfig(resolution=faces.resolution, w_dim=luma + chroma, z_dim=z_dim, mapping_layers=0,
+                        mapping_anchors=anchors, channel_base=channel_base, channel_max=channel_max,
+                        canvas_resolution=canvas_size, canvas_luma=luma)
+    d = DiscriminatorConfig(resolution=g.resolution, channel_base=channel_base, channel_max=channel_max)
+    e = EncoderConfig(resolution=g.resolution, num_ws=g.num_ws, w_dim=g.w_dim, luma=luma,
+                      canvas_resolution=canvas_size)
+    run = Run.new(g, d, e, perceptual.TAP_CHANNELS[:4], seed)
+    canvas.start(run.generator, run.encoder, faces)
+    run.ema.load_state_dict(run.generator.state_dict())
+    run.save(state)
+
+
+@app.command()
+def gan(state: State, packed: Packed, trunk: Trunk, seconds: Seconds = 570, device: Device = "cpu",
+        batch: Annotated[int, typer.Option("--batch")] = 8, lr: Annotated[float, typer.Option("--lr")] = 1.5e-3,
+        bfloat16: Annotated[bool, typer.Option("--bfloat16")] = False, threads: Threads = 0,
+        save_every: Annotated[float, typer.Option("--save-every", help="Seconds between saves and grids.")] = 300,
+        ) -> None:
+    """Trains generator and discriminator on redrawing real faces; writes the state, a log and grids beside it."""
+    import time
+
+    from sigan_foundry import data, perceptual
+    from sigan_foundry.gan import GanConfig, GanTrainer
+
+    run, faces = _open(state, packed, threads)
+    config = GanConfig(batch=batch, lr=lr, device=device, bfloat16=bfloat16)
+    trainer = GanTrainer(run, faces, perceptual.SqueezeNet.load(trunk), config)
+    log, sums, saved = state.with_suffix(".log"), {}, time.monotonic()
+    for index, step in enumerate(trainer.steps(seconds), 1):
+        for name, value in step.losses.items():
+            sums.setdefault(name, []).append(value)
+        if index % LOG_EVERY == 0:
+            means = " ".join(f"{name} {sum(v) / len(v):.4f}" for name, v in sums.items())
+            with log.open("a") as file:
+                file.write(f"{step.pictures} pictures, {step.pictures_per_second:.1f}/s: {means}\n")
+            sums = {}
+        if time.monotonic() - saved > save_every:
+            _save(run, state, faces)
+            saved = time.monotonic()
+    _save(run, state, faces)
+
+
+@app.command()
+def encoder(state: State, packed: Packed, seconds: Seconds = 570, device: Device = "cpu", threads: Threads = 0) -> None:
+    """Trains the encoder's in-domain half on simulated drawings."""
+    from sigan_foundry import encoder as training
+
+    run, faces = _open(state, packed, threads)
+    losses = []
+    for step in training.steps(run, faces, training.EncoderTraining(device=device), seconds):
+        losses.append(step.loss)
+        if len(losses) == LOG_EVERY:
+            with state.with_suffix(".log").open("a") as file:
+                file.write(f"encoder, {step.pictures} pictures, {step.pictures_per_second:.1f}/s: "
+                           f"loss {sum(losses) / len(losses):.4f}\n")
+            losses = []
+    run.save(state)
+
+
+@app.command()
+def evaluate(base: Annotated[str, typer.Argument(help="A base by name.")], faces: Annotated[Path, typer.Argument(
+        help="Validation faces: tar file or folder.")], trunk: Trunk, out: Annotated[Path, typer.Option("--grids")],
+        limit: Annotated[int, typer.Option("--limit", help="At most so many faces; 0: all.")] = 0,
+        samples: Annotated[int, typer.Option("--samples")] = 500) -> None:
+    """Prints the figures of the model card as JSON and writes grids: samples, reconstructions, interpolations."""
+    import json
+
+    from sigan_foundry import evaluation
+
+    typer.echo(json.dumps(evaluation.evaluate(base, faces, trunk, out, limit, samples), indent=1))
+
+
+@app.command()
+def export(state: State, folder: Annotated[Path, typer.Argument(help="Where the three files go.")],
+           licence: Annotated[str, typer.Option("--licence")] = "CC BY-NC-SA 4.0") -> None:
+    """Writes the average generator, the discriminator and the encoder as a base's files, in 16 bit."""
+    from sigan import bases
+    from sigan_foundry.state import Run
+
+    run = Run.load(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, net in (("generator", run.ema), ("discriminator", run.discriminator), ("encoder", run.encoder)):
+        bases.write_net(net, folder / f"{name}.safetensors", licence)
+
+
+def _open(state: Path, packed: Path, threads: int):
+    import torch
+
+    from sigan_foundry import data
+    from sigan_foundry.state import Run
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # the first convolutions draw almost nothing: denormals cost half the time
+    run = Run.load(state)
+    return run, data.Faces(packed, seed=run.facts["pictures"])
+
+
+def _save(run: Run, state: Path, faces) -> None:
+    """The state, and a grid: faces of the set, redrawn, and faces of nobody."""
+    import torch
+
+    from sigan_foundry import data, evaluation
+
+    run.save(state)
+    with torch.no_grad():
+        device = next(run.ema.parameters()).device
+        x = data.to_float(faces.images[:: len(faces) // GRID_FACES][:GRID_FACES]).to(device)
+        z = torch.randn(GRID_FACES, run.ema.config.z_dim, generator=torch.Generator().manual_seed(1)).to(device)
+        rows = [x, run.ema.synthesis(run.encoder(x)), run.ema(z, truncation=0.7), run.ema(z)]
+    evaluation.write_grid(rows, state.with_name(f"{state.stem}-{run.facts['pictures']:08d}.png"))

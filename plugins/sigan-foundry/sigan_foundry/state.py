@@ -1,0 +1,86 @@
+"""The state of a training run: nets, their averages and a log, small enough to carry between machines."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from sigan.errors import WeightsError
+from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
+from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
+from sigan.nets.stylegan2 import Generator, GeneratorConfig
+
+NETS = ("generator", "ema", "discriminator", "encoder", "heads")
+
+
+@dataclass
+class Run:
+    """Everything that is trained. `ema` is the generator's moving average: what ships."""
+
+    generator: Generator
+    ema: Generator
+    discriminator: Discriminator
+    encoder: CompactEncoder
+    heads: nn.ModuleList
+    facts: dict = field(default_factory=lambda: {"pictures": 0, "seconds": 0.0, "seed": 0})
+
+    @classmethod
+    def new(cls, g: GeneratorConfig, d: DiscriminatorConfig, e: EncoderConfig, head_channels, seed: int) -> Run:
+        torch.manual_seed(seed)
+        generator = Generator(g)
+        taps = [d.channels(r // 2) for r in (g.resolution >> i for i in range(len(head_channels)))]
+        heads = nn.ModuleList(nn.Conv2d(c, out, 1) for c, out in zip(taps, head_channels, strict=True))
+        ema = copy.deepcopy(generator).requires_grad_(False)
+        return cls(generator, ema, Discriminator(d), CompactEncoder(e), heads,
+                   {"pictures": 0, "seconds": 0.0, "seed": seed, "head_channels": list(head_channels)})
+
+    def save(self, path: Path, half: bool = True) -> None:
+        """Writes whole or not at all; half precision by default."""
+        tensors = {}
+        for name in NETS:
+            for key, value in getattr(self, name).state_dict().items():
+                value = value.half() if half and value.is_floating_point() else value
+                tensors[f"{name}.{key}"] = value.detach().cpu().contiguous().clone()
+        configs = {"generator": self.generator.config.to_dict(), "discriminator": self.discriminator.config.to_dict(),
+                   "encoder": self.encoder.config.to_dict(), "facts": self.facts}
+        temporary = path.with_name(path.name + ".part")
+        save_file(tensors, temporary, metadata={"run": json.dumps(configs)})
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Raises WeightsError when the file is no training state or its shapes differ."""
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if "run" not in metadata:
+                raise WeightsError(f"{path} is no training state", "start one with `sigan foundry start`")
+            configs = json.loads(metadata["run"])
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+        run = cls.new(GeneratorConfig(**configs["generator"]), DiscriminatorConfig(**configs["discriminator"]),
+                      EncoderConfig(**configs["encoder"]), configs["facts"]["head_channels"], configs["facts"]["seed"])
+        for name in NETS:
+            own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            getattr(run, name).load_state_dict(own)
+        run.facts = configs["facts"]
+        return run
+
+    def to(self, device: torch.device | str) -> Run:
+        for name in NETS:
+            getattr(self, name).to(device)
+        return self
+
+
+@torch.no_grad()
+def average(ema: nn.Module, net: nn.Module, decay: float) -> None:
+    """ema <- decay * ema + (1 - decay) * net"""
+    torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1 - decay)
+    for a, b in zip(ema.buffers(), net.buffers(), strict=True):
+        a.copy_(b)
