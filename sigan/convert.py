@@ -1,4 +1,4 @@
-"""Foreign state dicts -> the names of `sigan.nets.stylegan2`, by explicit key tables. Layouts: FORMATS in docs/weights.md.
+"""Foreign state dicts -> the names of `sigan.nets.stylegan2`, by explicit key tables.
 
 Tensors in, tensors out; no file is opened here yet.
 """

@@ -21,7 +21,8 @@ def train(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the style will be called.")],
     references: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the pack here only.")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="styleidentity|jojogan")] = "styleidentity",
+    recipe: Annotated[str, typer.Option("--recipe", metavar="sigan|styleidentity|jojogan",
+                                             help="What is minimised.")] = "sigan",
     kind: Annotated[str | None, typer.Option("--kind", metavar="sketch|cartoon", help="Decides the steps.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimiser steps.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", metavar="0..1", help="The α of Eq. 1.")] = None,
@@ -31,7 +32,10 @@ def train(
     lambda_feature: Annotated[
         float | None, typer.Option("--lambda-feature", metavar="L", help="Weight of the identity term, Eq. 2.")
     ] = None,
-    photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="Faces for the identity term.")] = None,
+    lambda_statistics: Annotated[
+        float | None, typer.Option("--lambda-statistics", metavar="L", help="Weight of the distribution term.")
+    ] = None,
+    photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="People the style must keep.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's step size.")] = None,
     preview: Annotated[Path | None, typer.Option("--preview", metavar="DIR", help="Where the sheet goes.")] = None,
     aligned: options.Aligned = False,
@@ -50,8 +54,8 @@ def train(
     from sigan.cli import batch, render
     from sigan.training import StyleTrainer, TrainConfig
 
-    given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature, "lr": lr,
-             "swap_layers": _layers(swap_layers)}
+    given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
+             "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers)}
     given = {key: value for key, value in given.items() if value is not None}
     config = TrainConfig(recipe=recipe, seed=seed, device=device, **given)
     _check_free(name, out, overwrite)
@@ -63,7 +67,11 @@ def train(
     if not faces:
         kind = NoFaceError if all(isinstance(error, NoFaceError) for error in rejects) else InputError
         raise kind(f"none of the {len(rejects)} references can be used", "--aligned takes whole pictures")
-    photographs = _faces(batch.several([photos]), model.resolution, False)[0] if photos else ()
+    photographs, faceless = _faces(batch.several([photos]), model.resolution, aligned) if photos else ((), [])
+    for error in faceless:
+        render.error(error.message, error.hint)
+    if photos and not photographs:
+        raise NoFaceError(f"no photograph in {photos} can be used", "leave --photos out, or give portraits")
     trainer = StyleTrainer(faces, config, base=model, photos=photographs)
     render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
 

@@ -100,7 +100,9 @@ class EqualLinear(nn.Module):
 class EqualConv2d(nn.Module):
     """Convolution with equalised learning rate; `down` low-passes and halves the size."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, down: bool = False, bias: bool = True, activate: bool = True):
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, down: bool = False, bias: bool = True, activate: bool = True
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(c_out, c_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None

@@ -79,7 +79,7 @@ def fit_anchors(generator: Generator, w: Tensor, seed: int = 0) -> None:
     """
     canvas, mapping = generator.synthesis.canvas, generator.mapping
     luma = canvas.luma_dims
-    near = torch.cat([w[:, :NEAR_LUMA] * canvas.luma.weight[:, :NEAR_LUMA].norm(dim=0),
+    near = torch.cat([w[:, :luma][:, :NEAR_LUMA] * canvas.luma.weight[:, :NEAR_LUMA].norm(dim=0),
                       w[:, luma : luma + NEAR_CHROMA] * canvas.chroma.weight[:, :NEAR_CHROMA].norm(dim=0)], 1)
     chosen = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed))[: len(mapping.keys)]
     values = []

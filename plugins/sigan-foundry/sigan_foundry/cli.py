@@ -1,4 +1,4 @@
-"""`sigan foundry`: pack, start, gan, encoder, evaluate, export. Each slice ends by itself and leaves a state to go on from."""
+"""`sigan foundry`: pack, start, gan, encoder, evaluate, export. Slices end by themselves; the next goes on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def start(state: State, packed: Packed, seed: Annotated[int, typer.Option("--see
           luma: Annotated[int, typer.Option("--luma", help="Brightness components of a code.")] = 1024,
           chroma: Annotated[int, typer.Option("--chroma", help="Colour components.")] = 256,
           canvas_size: Annotated[int, typer.Option("--canvas", help="Side of the canvas, in pixels.")] = 64,
-          anchors: Annotated[int, typer.Option("--anchors")] = 1024, z_dim: Annotated[int, typer.Option()] = 32) -> None:
+          anchors: Annotated[int, typer.Option("--anchors", help="Faces of nobody that the mapping blends.")] = 1024,
+          z_dim: Annotated[int, typer.Option("--z-dim")] = 32) -> None:
     """Makes a state in closed form: principal components of the faces, and a mapping to faces of nobody."""
     from sigan.nets.compact_encoder import EncoderConfig
     from sigan.nets.discriminator import DiscriminatorConfig
@@ -68,7 +69,7 @@ def gan(state: State, packed: Packed, trunk: Trunk, seconds: Seconds = 570, devi
     """Trains generator and discriminator on redrawing real faces; writes the state, a log and grids beside it."""
     import time
 
-    from sigan_foundry import data, perceptual
+    from sigan_foundry import perceptual
     from sigan_foundry.gan import GanConfig, GanTrainer
 
     run, faces = _open(state, packed, threads)

@@ -1,4 +1,4 @@
-"""Joint training on real faces: the generator redraws them from the encoder's codes, and blends of them, before a judge.
+"""Joint training on real faces: the generator redraws them and blends of them from codes, before a judge.
 
 Losses: non-saturating logistic and lazy R1 (StyleGAN2), L1 under the face map, SqueezeNet features, discriminator
 feature matching. The discriminator also learns to predict SqueezeNet's features (1x1 heads on its taps): with no
