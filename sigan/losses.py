@@ -50,22 +50,28 @@ class DiscriminatorFeatures:
         return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
 
 
-def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> Tensor:
-    """How differently values are distributed in each channel and part of the frame, whatever their places.  -> []
+def distributions(taps: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> list[Tensor]:
+    """The values of each channel in each part of the frame, sorted, whatever their places and pictures.
 
-    a, b: taps [N,C,h,w] of N pictures each. Each tap is cut into cells x cells parts; within one, a channel's sorted
-    values are compared (1-D optimal transport, as in sliced Wasserstein texture losses, arXiv 2006.07229). Faces
-    share one framing, so parts correspond: paper stays paper, hair stays hair.
+    Taps [N,C,h,w] -> [cells,cells,C,N*h*w/cells²]. Faces share one framing, so parts correspond: paper stays paper,
+    hair stays hair.
     """
-    return sum((_sorted(x, cells) - _sorted(y, cells)).abs().mean() for x, y in zip(a, b)) / len(a)
+    return [_sorted(x, min(cells, x.shape[-1])) for x in taps]
 
 
 def _sorted(x: Tensor, cells: int) -> Tensor:
-    """[N,C,h,w] -> [cells,cells,C,N*h/cells*w/cells], ascending"""
     n, c, h, w = x.shape
-    cells = min(cells, h)
     x = x.reshape(n, c, cells, h // cells, cells, w // cells)
     return x.permute(2, 4, 1, 0, 3, 5).reshape(cells, cells, c, -1).sort(-1).values
+
+
+def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Mean distance of two pictures sets' `distributions`, the first set a multiple of the second.  -> []
+
+    1-D optimal transport, as in sliced Wasserstein texture losses (arXiv 2006.07229).
+    """
+    times = a[0].shape[-1] // b[0].shape[-1]
+    return sum((x - y.repeat_interleave(times, -1)).abs().mean() for x, y in zip(a, b)) / len(a)
 
 
 class LpipsVgg:

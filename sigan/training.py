@@ -22,7 +22,8 @@ from sigan.runtime import resolve_device
 
 RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
-FACES_OF_NOBODY = 64  # codes the people's terms draw from; each step takes as many as there are references
+FACES_OF_NOBODY = 64  # codes the people's terms draw from
+PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 CHUNK = 8  # pictures at once where memory matters
 CANVAS_LR = 0.05  # of lr: a canvas is a linear layer without equalised learning rate
 
@@ -123,6 +124,7 @@ class StyleTrainer:
         config, synthesis = self.config, self.generator.synthesis.requires_grad_(True)
         with torch.no_grad():
             targets = self.loss.features(self.x)
+            spread = losses.distributions(targets)
         groups: dict[bool, list] = {True: [], False: []}
         for name, parameter in synthesis.named_parameters():
             groups[name.startswith("canvas.")].append(parameter)
@@ -130,7 +132,7 @@ class StyleTrainer:
             [{"params": groups[False]}, {"params": groups[True], "lr": config.lr * CANVAS_LR}],
             lr=config.lr, betas=(0.0, 0.99))
         for index in range(self.done, config.steps):
-            parts = self._terms(synthesis, targets)
+            parts = self._terms(synthesis, targets, spread)
             total = sum(parts.values())
             if not torch.isfinite(total):
                 raise SiganError(f"the training diverged at step {index}: the loss is {total.item()}",
@@ -142,21 +144,23 @@ class StyleTrainer:
             values = {name: float(value.detach()) for name, value in parts.items()}
             yield TrainStep(self.done, config.steps, sum(values.values()), values)
 
-    def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor]) -> dict[str, Tensor]:
-        """The weighted terms of one step: references redrawn, people kept, people's tones spread as the references'."""
+    def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor], spread: list[Tensor]) -> dict[str, Tensor]:
+        """One step's weighted terms: references redrawn, people kept, people's values spread as the references'."""
         config, k = self.config, len(self.ws)
         ws = self._mixed()
         if self.people is not None:
-            chosen = torch.randint(len(self.people[0]), (k,), generator=self.random)
+            count = k * math.ceil(PEOPLE_A_STEP / k)
+            chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
             ws = torch.cat([ws, self.people[0][chosen]])
         taps = self.loss.features(synthesis(ws))
         parts = {"style": self.loss.distance([t[:k] for t in taps], targets).mean()}
+        people = [t[k:] for t in taps]
         if config.lambda_feature:
             kept = [t[chosen] for t in self.people[1]]
-            parts["identity"] = config.lambda_feature * self.loss.distance([t[k:] for t in taps], kept).mean()
+            parts["identity"] = config.lambda_feature * self.loss.distance(people, kept).mean()
         if config.lambda_statistics:
-            spread = losses.distribution_distance([t[k:] for t in taps], targets)
-            parts["statistics"] = config.lambda_statistics * spread
+            distance = losses.distribution_distance(losses.distributions(people), spread)
+            parts["statistics"] = config.lambda_statistics * distance
         return parts
 
     @torch.no_grad()

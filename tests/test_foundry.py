@@ -82,6 +82,19 @@ def test_a_slice_trains_and_goes_on_from_its_state(run, packed, net, tmp_path):
     assert next(GanTrainer(again, faces, net, GanConfig(batch=4)).steps(60)).pictures == run.facts["pictures"] + 4
 
 
+def test_bfloat16_steps_are_near_those_of_float32(packed, net, run):
+    import copy
+
+    losses = []
+    for bfloat16 in (False, True):
+        torch.manual_seed(0)
+        trainer = GanTrainer(copy.deepcopy(run), data.Faces(packed), net, GanConfig(batch=4, bfloat16=bfloat16))
+        losses.append(next(trainer.steps(60)).losses)
+    assert losses[0].keys() == losses[1].keys()
+    for name in ("d", "l1", "features"):
+        assert losses[1][name] == pytest.approx(losses[0][name], rel=0.1)
+
+
 def test_the_canvas_stays_as_fitted(run, packed, net):
     before = run.generator.synthesis.canvas.luma.weight.clone()
     next(GanTrainer(run, data.Faces(packed), net, GanConfig(batch=4)).steps(60))

@@ -22,18 +22,27 @@ def test_discriminator_features_are_a_distance(tiny_base):
     torch.testing.assert_close(loss.distance(fx, fy), expected)
 
 
+def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return losses.distribution_distance(losses.distributions([x]), losses.distributions([y]))
+
+
 def test_distributions_are_compared_part_by_part_and_whatever_the_places():
     x = torch.rand(2, 3, 8, 8)
     moved = x.clone()
     moved[:, :, :2, :2] = x[:, :, :2, :2].flip(0, 2, 3)  # within a part of 2x2, across the pictures
-    assert losses.distribution_distance([x], [moved]) == 0
+    assert distance(x, moved) == 0
     elsewhere = x.roll(2, 3)  # the parts change places
-    assert losses.distribution_distance([x], [elsewhere]) > 0.01
+    assert distance(x, elsewhere) > 0.01
 
 
 def test_distributions_of_one_value_a_part_differ_by_their_distance():
     a, b = torch.zeros(2, 1, 8, 8), torch.full((2, 1, 8, 8), 0.3)
-    torch.testing.assert_close(losses.distribution_distance([a, a], [b, a]), torch.tensor(0.15))
+    torch.testing.assert_close(distance(a, b), torch.tensor(0.3))
+
+
+def test_more_pictures_of_the_same_values_are_no_farther():
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(distance(torch.cat([x, x, x]), x), torch.tensor(0.0))
 
 
 def test_a_distance_has_a_gradient(tiny_base):

@@ -56,7 +56,7 @@ def steps(run: Run, faces: Faces, config: EncoderTraining, seconds: float) -> It
         left = 1 - (now - began) / seconds
         optimiser.param_groups[0]["lr"] = config.lr * min(1.0, 2 * left)
         x = faces.batch(config.batch).to(config.device)
-        with torch.no_grad():
+        with torch.no_grad(), torch.device(config.device):  # random numbers are made where the pictures are
             target = encoder.faithful(x)
             x = F.adaptive_avg_pool2d(x, encoder.config.canvas_resolution)
             seen = torch.where(chance(len(x), config.clean), x, redraw(x))

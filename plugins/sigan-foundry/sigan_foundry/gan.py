@@ -125,10 +125,11 @@ class GanTrainer:
             for opt in (self.g_opt, self.d_opt):
                 opt.param_groups[0]["lr"] = c.lr * min(1.0, (index + 1) / c.warmup)
             real = self.faces.batch(n_real).to(c.device)
+            ws = self.codes(real, c.batch - n_real)  # in full precision: a code has a thousand small parts
             with torch.autocast(torch.device(c.device).type, torch.bfloat16, enabled=c.bfloat16):
                 with torch.no_grad():
                     targets = self.squeezenet(real)
-                fake = run.generator.synthesis(self.codes(real, c.batch - n_real))
+                fake = run.generator.synthesis(ws)
                 run.discriminator.requires_grad_(True)
                 d_losses = self.discriminator_step(real, fake.detach(), targets, index)
                 self.d_opt.zero_grad()

@@ -73,8 +73,10 @@ class Run:
         return run
 
     def to(self, device: torch.device | str) -> Run:
+        """On CUDA in channels_last, which its bf16 convolutions want; on a CPU it was no faster."""
+        layout = torch.channels_last if torch.device(device).type == "cuda" else torch.preserve_format
         for name in NETS:
-            getattr(self, name).to(device)
+            getattr(self, name).to(device, memory_format=layout)
         return self
 
 
