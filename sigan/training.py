@@ -25,7 +25,10 @@ STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 CHUNK = 8  # pictures at once where memory matters
-CANVAS_LR = 0.05  # of lr: a canvas is a linear layer without equalised learning rate
+KEPT = "canvas.luma.weight"  # who a person is; a style moves the mean face, and redraws
+CANVAS_CHROMA = "canvas.chroma.weight"  # a linear layer without equalised learning rate:
+CHROMA_LR = 0.2  # of lr
+DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,17 +124,19 @@ class StyleTrainer:
 
     def steps(self) -> Iterator[TrainStep]:
         """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
-        config, synthesis = self.config, self.generator.synthesis.requires_grad_(True)
+        config, synthesis = self.config, self.generator.synthesis
         with torch.no_grad():
             targets = self.loss.features(self.x)
             spread = losses.distributions(targets)
-        groups: dict[bool, list] = {True: [], False: []}
-        for name, parameter in synthesis.named_parameters():
-            groups[name.startswith("canvas.")].append(parameter)
-        optimiser = torch.optim.Adam(
-            [{"params": groups[False]}, {"params": groups[True], "lr": config.lr * CANVAS_LR}],
-            lr=config.lr, betas=(0.0, 0.99))
+        parameters = dict(synthesis.requires_grad_(True).named_parameters())
+        if KEPT in parameters:
+            parameters.pop(KEPT).requires_grad_(False)
+        slow = [parameters.pop(CANVAS_CHROMA)] if CANVAS_CHROMA in parameters else []
+        groups = [{"params": list(parameters.values()), "scale": 1.0}, {"params": slow, "scale": CHROMA_LR}]
+        optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=config.lr, betas=(0.0, 0.99))
         for index in range(self.done, config.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate(index) * group["scale"]
             parts = self._terms(synthesis, targets, spread)
             total = sum(parts.values())
             if not torch.isfinite(total):
@@ -143,6 +148,11 @@ class StyleTrainer:
             self.done = index + 1
             values = {name: float(value.detach()) for name, value in parts.items()}
             yield TrainStep(self.done, config.steps, sum(values.values()), values)
+
+    def _rate(self, index: int) -> float:
+        """The learning rate of a step."""
+        left = (1 - index / self.config.steps) / (1 - DECAY_FROM)
+        return self.config.lr * (min(1.0, left) if self.config.recipe == "sigan" else 1.0)
 
     def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor], spread: list[Tensor]) -> dict[str, Tensor]:
         """One step's weighted terms: references redrawn, people kept, people's values spread as the references'."""

@@ -47,7 +47,9 @@ def test_a_pack_gives_the_tuned_pictures_back(tiny_base, references):
         y = generator.synthesis(ws)
     torch.testing.assert_close(y, run.generator.synthesis(ws), atol=2e-3, rtol=1e-2)  # fp16
     assert pack.manifest.steps == 3 and pack.manifest.references == 2 and pack.manifest.author == "A"
-    assert pack.manifest.base_hash == tiny_base.hash and not any(k.startswith("mapping.") for k in pack.deltas)
+    assert pack.manifest.base_hash == tiny_base.hash
+    kept = ("mapping.", "synthesis.canvas.luma.weight")
+    assert not any(key.startswith(kept) for key in pack.deltas) and "synthesis.canvas.luma.bias" in pack.deltas
 
 
 def test_stopping_early_is_a_plain_break_and_going_on_is_the_same_loop(tiny_base, references):
