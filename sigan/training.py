@@ -25,9 +25,8 @@ STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 CHUNK = 8  # pictures at once where memory matters
-KEPT = "canvas.luma.weight"  # who a person is; a style moves the mean face, and redraws
-CANVAS_CHROMA = "canvas.chroma.weight"  # a linear layer without equalised learning rate:
-CHROMA_LR = 0.2  # of lr
+KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
+GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
 
 
@@ -128,12 +127,14 @@ class StyleTrainer:
         with torch.no_grad():
             targets = self.loss.features(self.x)
             spread = losses.distributions(targets)
-        parameters = dict(synthesis.requires_grad_(True).named_parameters())
-        if KEPT in parameters:
-            parameters.pop(KEPT).requires_grad_(False)
-        slow = [parameters.pop(CANVAS_CHROMA)] if CANVAS_CHROMA in parameters else []
-        groups = [{"params": list(parameters.values()), "scale": 1.0}, {"params": slow, "scale": CHROMA_LR}]
-        optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=config.lr, betas=(0.0, 0.99))
+        synthesis.requires_grad_(True)
+        groups = []
+        for name, parameter in synthesis.named_parameters():
+            if name in KEPT:
+                parameter.requires_grad_(False)
+            else:
+                groups.append({"params": [parameter], "scale": GAIN_LR if name == GAIN else 1.0})
+        optimiser = torch.optim.Adam(groups, lr=config.lr, betas=(0.0, 0.99))
         for index in range(self.done, config.steps):
             for group in optimiser.param_groups:
                 group["lr"] = self._rate(index) * group["scale"]

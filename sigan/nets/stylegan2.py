@@ -146,14 +146,16 @@ class Canvas(nn.Module):
         self.chroma_layer = 2 * int(math.log2(r)) - 3  # the w of the toRGB at the canvas' resolution
         self.luma = nn.Linear(luma, r * r)
         self.chroma = nn.Linear(config.w_dim - luma, 2 * (r // 2) ** 2)
+        self.gain = nn.Parameter(torch.ones(config.w_dim))  # of each component: styles flatten and desaturate by it
         to_rgb = [[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]]  # BT.601 full range (JFIF)
         self.register_buffer("to_rgb", torch.tensor(to_rgb), persistent=False)
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
     def forward(self, ws: Tensor) -> Tensor:  # [N,L,C] -> [N,3,r,r]
         n, r = ws.shape[0], self.resolution
-        y = self.luma(ws[:, self.luma_layer, : self.luma_dims]).view(n, 1, r, r)
-        c = self.chroma(ws[:, self.chroma_layer, self.luma_dims :]).view(n, 2, r // 2, r // 2)
+        luma_gain, chroma_gain = self.gain.split([self.luma_dims, ws.shape[2] - self.luma_dims])
+        y = self.luma(ws[:, self.luma_layer, : self.luma_dims] * luma_gain).view(n, 1, r, r)
+        c = self.chroma(ws[:, self.chroma_layer, self.luma_dims :] * chroma_gain).view(n, 2, r // 2, r // 2)
         ycc = torch.cat([y, upsample2d(c, self.fir).to(y.dtype)], 1)
         return torch.einsum("ij,njhw->nihw", self.to_rgb.to(ycc.dtype), ycc)
 
