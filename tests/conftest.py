@@ -27,6 +27,7 @@ def _own_home(tmp_path_factory, monkeypatch) -> None:
     """Every test has a home folder of its own, and no plugin or option of this machine's user."""
     for name in [name for name in os.environ if name.startswith("SIGAN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("SIGAN_PLUGINS", "")  # the shipped styles too: a test that wants them says so
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path_factory.mktemp("home")))
 
 

@@ -102,6 +102,7 @@ def test_blocks_run(page, tmp_path, monkeypatch, capfd):
     from sigan import packs
     from sigan.cli.app import main
 
+    monkeypatch.delenv("SIGAN_PLUGINS")
     if not EXAMPLES.is_dir() or "watercolor" not in packs.installed():
         pytest.skip("needs examples/portraits and the plugin sigan-styles-classic installed")
     monkeypatch.chdir(tmp_path)
