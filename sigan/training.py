@@ -22,6 +22,7 @@ from sigan.runtime import resolve_device
 
 RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
+SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 CHUNK = 8  # pictures at once where memory matters
@@ -40,7 +41,7 @@ class TrainConfig:
 
     recipe: str = "sigan"
     kind: str = "cartoon"
-    steps: int | None = None  # by kind: 150 for sketches, 500 for cartoons
+    steps: int | None = None  # the papers': by kind, 150 for sketches, 500 for cartoons; sigan: 150
     alpha: float | None = None  # 0.5; jojogan replaces the layers whole: 0
     swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
     lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.1
@@ -56,7 +57,7 @@ class TrainConfig:
             raise ConfigError(f"kind is {self.kind!r}; it must be one of {', '.join(STEPS)}")
         jojogan = self.recipe == "jojogan"
         defaults = {
-            "steps": STEPS[self.kind],
+            "steps": SIGAN_STEPS if self.recipe == "sigan" else STEPS[self.kind],
             "alpha": 0.0 if jojogan else mixing.ALPHA,
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
             "lambda_feature": {"sigan": 0.1, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],

@@ -95,6 +95,7 @@ def test_recipes_hold_the_papers_values():
     assert paper.swap_layers == mixing.STYLEIDENTITY_LAYERS
     assert (jojogan.alpha, jojogan.lambda_feature, jojogan.steps) == (0.0, 0.0, 150)
     assert jojogan.swap_layers == mixing.JOJOGAN_LAYERS
+    assert TrainConfig().steps == 150 and TrainConfig(steps=7).steps == 7
 
 
 @pytest.mark.parametrize("values, message", [
