@@ -22,7 +22,8 @@ LOW_SCORE, TURNED_SCORE = -0.5, 0.3  # HOG's own threshold is 0; a turned pictur
 CLEAR_SCORE = 0.5  # beside a face above it, one below it is fur or foliage; alone, it may be a face
 MAX_SPAN = 16  # a quad wider than this many pictures is a mistake in the landmarks
 MODES = ("area", "paper")
-REMEDY = "use --aligned if the picture is a cropped face already, give --landmarks, or choose another picture"
+REMEDY = ("use --aligned if the picture is a cropped face already, choose another picture, or tell where the face is: "
+          "sigan align --landmarks FILE.json")
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Found = tuple[Box, float, np.ndarray]  # a detector's box, its score, landmarks float32 [68,2]
