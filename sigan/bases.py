@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from sigan import images, plugins
+from sigan import images, plugins, weights
 from sigan.errors import ConfigError, WeightsError
 from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
 from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
@@ -94,27 +94,15 @@ def read_net(path: Path, part: str) -> tuple[nn.Module, str, str]:
     try:
         content = path.read_bytes()
         tensors = load_tensors(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        metadata = weights.metadata(content)
         config = config_kind(**json.loads(metadata["config"]))
     except OSError as error:
         raise WeightsError(f"cannot read {part} weights {path}: {error.strerror or error}", remedy) from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} holds no {part}: {type(error).__name__}: {error}", remedy) from error
     net = kind(config)
-    load_strict(net, {key: value.float() for key, value in tensors.items()}, str(path), remedy)
+    weights.load_strict(net, {key: value.float() for key, value in tensors.items()}, str(path), remedy)
     return net.eval().requires_grad_(False), hashlib.sha256(content).hexdigest(), metadata.get("licence", "")
-
-
-def load_strict(net: nn.Module, state: dict[str, Tensor], source: str, remedy: str) -> None:
-    """Puts the tensors in place. One WeightsError lists every missing, unexpected and mis-shaped key, sorted."""
-    own = net.state_dict()
-    faults = [f"missing {key}" for key in sorted(set(own) - set(state))]
-    faults += [f"unexpected {key}" for key in sorted(set(state) - set(own))]
-    faults += [f"{key} is {list(state[key].shape)}, not {list(own[key].shape)}"
-               for key in sorted(set(own) & set(state)) if own[key].shape != state[key].shape]
-    if faults:
-        raise WeightsError(f"{source} does not fit: {'; '.join(faults)}", remedy)
-    net.load_state_dict(state, assign=True)
 
 
 def write_net(net: nn.Module, path: Path, licence: str, half: bool = True) -> None:

@@ -18,7 +18,6 @@ from sigan.events import Failure
 
 METRICS = ("ssim", "ssim-color", "identity")
 WINDOW, SIGMA, K1, K2, RANGE = 11, 1.5, 0.01, 0.03, 255  # Wang et al. 2004, section III C
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's and Matlab's grey
 MIN_SIDE = 256  # smaller pictures are enlarged before a descriptor is taken
 FAR = 0.15  # landmarks further than this share of the side from the photograph's are another, false face
 
@@ -36,7 +35,7 @@ def ssim(a: np.ndarray, b: np.ndarray, color: bool = False) -> float:
                          "resize one of them")
     a, b = (image.astype(np.float64) if image.ndim == 3 else image[..., None].astype(np.float64) for image in (a, b))
     if not color and a.shape[2] == 3:
-        a, b = (a @ LUMA)[..., None], (b @ LUMA)[..., None]
+        a, b = (a @ images.LUMA)[..., None], (b @ images.LUMA)[..., None]
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     var_a, var_b = _window_mean(a * a) - mean_a**2, _window_mean(b * b) - mean_b**2
     covariance = _window_mean(a * b) - mean_a * mean_b

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS = {"png": {}, "jpeg": {"quality": 95, "subsampling": 0}, "webp": {"quality": 95, "method": 4}}
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 2 * 0.25 GiB / 3
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as in JPEG, Pillow's and Matlab's grey
 WHITE = (255, 255, 255)
 
 

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sigan import images, plugins, runtime
+from sigan import images, plugins, runtime, weights
 from sigan.errors import ConfigError, OutputError, PackError, UnknownStyleError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class StylePack:
             deltas = safetensors.torch.load(data)
         except (SafetensorError, ValueError) as error:
             raise PackError(f"{path} is no valid safetensors file: {error}", _FETCH_AGAIN) from error
-        metadata = _metadata(data)
+        metadata = weights.metadata(data)
         if "sigan" not in metadata:
             raise PackError(f"{path} is a safetensors file, but no style pack: it has no sigan manifest",
                             "`sigan train` makes packs")
@@ -366,17 +366,9 @@ def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor],
         raise PackError(f"{what} does not fit: {'; '.join(faults)}", "use the base it was trained for")
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    return json.loads(data[8:8 + _header(data)]).get("__metadata__", {})
-
-
 def _tensor_hash(data: bytes) -> str:
     """0x and the sha256 of all that follows the header, as ModelSpec has it."""
-    return "0x" + hashlib.sha256(memoryview(data)[8 + _header(data):]).hexdigest()
-
-
-def _header(data: bytes) -> int:
-    return int.from_bytes(data[:8], "little")
+    return "0x" + hashlib.sha256(memoryview(data)[weights.header_size(data):]).hexdigest()
 
 
 def _weighted(part: str) -> tuple[str, float | None]:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 FACES = ("largest", "all")
 # Colour is taken over blurred to R/16, the size of an iris: shapes differ between photograph and drawing.
 CHROMA_BLUR = 16
-# ITU-R BT.601, the YCbCr of JPEG
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ class Stylizer:
 
 def keep_color(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The drawing y [N,3,R,R] with its lightness kept and the colours of the photograph x [N,3,R,R], softened."""
-    luma = y.new_tensor(LUMA).view(1, 3, 1, 1)
+    luma = y.new_tensor(images.LUMA).view(1, 3, 1, 1)
     chroma = x - (x * luma).sum(1, keepdim=True)  # [N,3,R,R], zero luma
     window = 2 * max(1, x.shape[-1] // CHROMA_BLUR // 2) + 1
     for _ in range(2):  # twice a box is near a triangle: no edges of its own

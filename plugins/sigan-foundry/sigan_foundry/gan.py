@@ -41,7 +41,6 @@ class GanConfig:
     r1_every: int = 16
     augment: float = 0.5  # probability of each augmentation before the discriminator
     ema_pictures: float = 2_000  # half-life; short runs would lag behind with the usual 10,000
-    train_canvas: bool = False
     device: str = "cpu"
     bfloat16: bool = False
 
@@ -64,10 +63,8 @@ class GanTrainer:
         self.run, self.faces, self.config = run.to(config.device), faces, config
         self.squeezenet = squeezenet.to(config.device)
         self.weights = face_weights(faces.resolution).to(config.device)
-        skip = () if config.train_canvas else ("canvas.",)
-        g_params = [p for n, p in run.generator.synthesis.named_parameters()
-                    if not n.startswith(skip) and not n.endswith("noise_strength")] if skip else list(
-                        run.generator.synthesis.parameters())
+        g_params = [p for name, p in run.generator.synthesis.named_parameters()
+                    if not name.startswith("canvas.") and not name.endswith("noise_strength")]
         self.g_opt = torch.optim.Adam(g_params, lr=config.lr, betas=(0.0, 0.99))
         d_params = [*run.discriminator.parameters(), *run.heads.parameters()]
         self.d_opt = torch.optim.Adam(d_params, lr=config.lr, betas=(0.0, 0.99))
