@@ -1,4 +1,4 @@
-"""StylePack: one safetensors file = manifest + weight deltas. Read, write, check, apply, blend; and the installed ones.
+"""StylePack: one safetensors file = manifest + weight deltas. Read, write, check, apply, blend.
 
 The tensors are `tuned - base` in fp16, only for the synthesis weights that differ. The metadata hold the manifest as
 JSON under "sigan", and the `modelspec.*` keys that other tools show (https://github.com/Stability-AI/ModelSpec).
@@ -8,12 +8,10 @@ No code runs when a pack is read.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,17 +21,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sigan import images, plugins, runtime, weights
-from sigan.errors import ConfigError, OutputError, PackError, UnknownStyleError
+from sigan import images, weights
+from sigan.errors import ConfigError, PackError
 
 if TYPE_CHECKING:
     from sigan.bases import Base
 
 FORMAT = 1
-SUFFIX = ".safetensors"
-GROUP = "sigan.styles"
 PREFIX = "synthesis."  # the mapping network stays the base's, as in the authors' code
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # no '+', ':' or separators: these mean a blend or a path
 
 
 @dataclass(frozen=True)
@@ -244,117 +239,6 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
                        licence=_joined(m.licence for m in manifests), created="", card="",
                        perceptual=_joined(m.perceptual for m in manifests))
     return StylePack(manifest, {key: delta.half() for key, delta in deltas.items()})
-
-
-def load_style(spec: str) -> StylePack:
-    """The pack that `--style` means: an installed name, a path, or a blend of these."""
-    parts = [(StylePack.load(find(name).path), weight) for name, weight in parse_blend(spec)]
-    if len(parts) == 1 and parts[0][1] == 1.0:
-        return parts[0][0]
-    return blend(*zip(*parts, strict=True))
-
-
-# The installed packs
-
-@dataclass(frozen=True)
-class StyleEntry:
-    """A pack at hand: `origin` is "home" (installed by the user), "file" (a path), or the package that brings it."""
-
-    name: str
-    path: Path
-    origin: str
-
-
-def installed() -> dict[str, StyleEntry]:
-    """All installed styles by name, sorted; the user's own come before those of packages. Their files are not read."""
-    return _scan()[0]
-
-
-def problems() -> list[plugins.PluginProblem]:
-    """What is wrong with the styles that packages bring."""
-    return _scan()[1]
-
-
-def find(name_or_path: str | Path) -> StyleEntry:
-    """The installed style of that name, or the pack file at that path. UnknownStyleError with near names otherwise."""
-    text = str(name_or_path)
-    styles = installed()
-    if text in styles:
-        return styles[text]
-    path = Path(name_or_path)
-    if path.is_file():
-        return StyleEntry(path.stem, path, "file")
-    near = difflib.get_close_matches(text.lower(), styles, n=3)
-    hint = (f"did you mean {' or '.join(near)}?" if near else
-            f"installed: {', '.join(styles)}" if styles else "none is installed: `sigan styles install FILE`")
-    what = "no pack file at" if text.endswith(SUFFIX) or path.name != text else "no style called"
-    raise UnknownStyleError(f"{what} '{text}'", hint)
-
-
-def install(path: str | Path, name: str | None = None, force: bool = False) -> StyleEntry:
-    """Copies a valid pack to the user's styles, under its own name or `name`. `force` replaces."""
-    if "://" in str(path):
-        raise ConfigError(f"cannot install from a URL yet: {path}", "download it, then `sigan styles install FILE`")
-    name = name or StylePack.load(path).manifest.name
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"'{name}' cannot name a style", "letters, digits, '.', '_' and '-': use --name")
-    taken = installed().get(name)
-    if taken and not force:
-        raise ConfigError(f"a style called '{name}' is installed already, from {taken.origin}",
-                          "--force replaces it; --name installs under another name")
-    StylePack.load(path)
-    target = _folder() / f"{name}{SUFFIX}"
-    images.atomic_write(target, Path(path).read_bytes())
-    return StyleEntry(name, target, "home")
-
-
-def remove(name: str) -> StyleEntry:
-    """Deletes the user's pack of that name. ConfigError for one that a package brings."""
-    entry = find(name)
-    if entry.origin == "file":
-        raise ConfigError(f"'{name}' is a file, not an installed style", "delete the file itself")
-    if entry.origin != "home":
-        raise ConfigError(f"style '{name}' comes with package {entry.origin}", f"`pip uninstall {entry.origin}`")
-    try:
-        entry.path.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot remove {entry.path}: {error.strerror}", "check who owns the file") from error
-    return entry
-
-
-def verify(name_or_path: str | Path) -> PackManifest:
-    """The manifest of a pack whose every byte is as stated. PackError otherwise."""
-    return StylePack.load(find(name_or_path).path).manifest
-
-
-def _folder() -> Path:
-    return runtime.home() / "styles"
-
-
-def _scan() -> tuple[dict[str, StyleEntry], list[plugins.PluginProblem]]:
-    own = [StyleEntry(path.stem, path, "home") for path in _folder().glob(f"*{SUFFIX}") if path.name[0] != "."]
-    styles = {entry.name: entry for entry in own}
-    objects, problems = plugins.load_all(GROUP)
-    origins = plugins.entries(GROUP)
-    for key, offer in objects.items():
-        package = origins[key].package
-        try:
-            for name, path in _paths(key, offer).items():
-                styles.setdefault(name, StyleEntry(name, path, package))
-        except Exception as error:  # a plugin's callable may fail in any way
-            problems.append(plugins.PluginProblem(GROUP, key, package, f"no style: {type(error).__name__}: {error}",
-                                                  f"`pip install --upgrade {package}`"))
-    return dict(sorted(styles.items())), problems
-
-
-def _paths(key: str, offer: object | Callable) -> dict[str, Path]:
-    """Style files by name of what an entry point loads to: a Path, a dict of these, or a callable giving one."""
-    offer = offer() if callable(offer) else offer
-    paths = {name: Path(path) for name, path in (offer if isinstance(offer, Mapping) else {key: offer}).items()}
-    for name, path in paths.items():
-        if not NAME.fullmatch(name) or path.suffix != SUFFIX or not path.is_file():
-            raise FileNotFoundError(f"'{name}' is no {SUFFIX} file at {path}")
-    return paths
 
 
 def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor], what: str) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sigan import alignment, bases, images, inversion, packs, stream
+from sigan import alignment, bases, images, inversion, stream, styles
 from sigan.errors import ConfigError
 from sigan.events import ItemDone
 from sigan.runtime import resolve_device, resolve_dtype
@@ -66,7 +66,7 @@ class Stylizer:
         self.config = config or StylizeConfig()
         self.device = resolve_device(self.config.device)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
-        self.pack = packs.load_style(style)
+        self.pack = styles.load(style)
         self.base = bases.load(self.config.base, device=self.device)
         self.pack.check(self.base)
         self.generator = copy.deepcopy(self.base.generator)

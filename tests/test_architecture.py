@@ -18,7 +18,7 @@ FLOORS = (
     ("nets",),
     ("images", "runtime", "plugins", "weights", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream"),
-    ("inversion", "packs"),
+    ("inversion", "packs", "styles"),
     ("training", "stylization", "evaluation", "report"),
     ("cli", "__main__"),
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sigan
-from sigan import alignment, packs, plugins
+from sigan import alignment, packs, plugins, runtime, styles
 from sigan.cli.app import main
 from sigan.errors import WeightsError
 
@@ -45,7 +45,7 @@ def install(base_hash: str) -> None:
     manifest = packs.PackManifest(name="ink", base="mini", base_hash=base_hash, base_resolution=16, recipe="jojogan",
                                   config={}, seed=0, steps=1, references=1, licence="CC0")
     pack = packs.StylePack(manifest, {"synthesis.bias": torch.ones(2).half()})
-    pack.save(packs.runtime.home() / "styles" / "ink.safetensors")
+    pack.save(runtime.home() / "styles" / "ink.safetensors")
 
 
 def test_well(examine):
@@ -101,7 +101,7 @@ def test_styles_damaged_or_of_another_base(examine):
     install("cd" * 32)
     code, checks = examine()
     assert code == 0 and checks["style ink"]["status"] == "warn" and "belongs to base" in checks["style ink"]["value"]
-    packs.find("ink").path.write_bytes(b"no")
+    styles.find("ink").path.write_bytes(b"no")
     code, checks = examine()
     assert code == 7 and "ink.safetensors is no valid" in checks["style ink"]["value"]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sigan
-from sigan import packs
+from sigan import packs, styles
 from sigan.cli.app import main
 
 MANIFEST = packs.PackManifest(name="ink", base="mini", base_hash="ab" * 32, base_resolution=16, recipe="jojogan",
@@ -41,7 +41,7 @@ def test_install_list_remove(run, file):
     code, out, err = run("styles", "list")
     assert (code, out) == (0, "") and "ink" in err and "jojogan" in err and "CC0" in err
     code, _, err = run("styles", "remove", "ink")
-    assert code == 0 and "removed ink" in err and packs.installed() == {}
+    assert code == 0 and "removed ink" in err and styles.installed() == {}
     assert "no style is installed" in run("styles", "list")[2]
 
 
@@ -50,16 +50,16 @@ def test_list_as_json(run, file):
     code, out, err = run("styles", "list", "--json")
     (style,) = json.loads(out)["styles"]
     assert (code, err, style["name"], style["origin"], style["base"]) == (0, "", "pen", "home", "mini")
-    assert style["path"] == str(packs.find("pen").path)
+    assert style["path"] == str(styles.find("pen").path)
 
 
 def test_a_damaged_pack_does_not_hide_the_others(run, file):
     run("styles", "install", file)
-    packs.find("ink").path.with_name("torn.safetensors").write_bytes(file.read_bytes()[:-1])
+    styles.find("ink").path.with_name("torn.safetensors").write_bytes(file.read_bytes()[:-1])
     code, _, err = run("styles", "list")
     assert code == 0 and "jojogan" in err and "problem: " in err and "torn.safetensors is no valid" in err
-    styles = json.loads(run("styles", "list", "--json")[1])["styles"]
-    assert [(style["name"], style["base"], style["error"] is None) for style in styles] == [
+    shown = json.loads(run("styles", "list", "--json")[1])["styles"]
+    assert [(style["name"], style["base"], style["error"] is None) for style in shown] == [
         ("ink", "mini", True), ("torn", None, False)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sigan import images, packs
+from sigan import images, packs, styles
 from sigan.cli.app import main
 
 pytestmark = pytest.mark.usefixtures("pretend_faces", "installed")
@@ -23,7 +23,7 @@ def installed(tiny_pack, tmp_path_factory) -> None:
                               tiny_pack.deltas)
     foreign.save(folder / "foreign.safetensors")
     for path in folder.iterdir():
-        packs.install(path)
+        styles.install(path)
 
 
 def stylize(source: Path, out: Path, *options: str, style: str = "warm") -> int:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sigan import images, packs, runtime
+from sigan import images, packs, runtime, styles
 from sigan.cli.app import main
 
 pytestmark = pytest.mark.usefixtures("pretend_faces", "tiny_base")
@@ -24,10 +24,10 @@ def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys
     told = json.loads(out)
     assert told["name"] == "ink" and told["references"] == 2 and told["seed"] == 3
     assert "perceptual loss: " in err and told["perceptual"] in err
-    manifest = packs.verify("ink")
+    manifest = styles.verify("ink")
     assert (manifest.name, manifest.base_hash, manifest.references) == ("ink", tiny_base.hash, 2)
     assert images.read(tmp_path / "preview/references.png").shape[1] > 2 * tiny_base.resolution
-    assert packs.find("ink").path.parent == runtime.home() / "styles"
+    assert styles.find("ink").path.parent == runtime.home() / "styles"
     picture = draw(tmp_path / "photo.png", seed=5)
     assert main(["stylize", "--style", "ink", str(picture), str(tmp_path / "out"), "--device", "cpu"]) == 0
 
@@ -35,7 +35,7 @@ def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys
 def test_out_names_the_file_and_installs_nothing(draw, tmp_path):
     pack = tmp_path / "deep/ink.safetensors"
     assert train("ink", draw(tmp_path / "a.png"), "--out", pack, "--quiet") == 0
-    assert packs.StylePack.load(pack).manifest.name == "ink" and "ink" not in packs.installed()
+    assert packs.StylePack.load(pack).manifest.name == "ink" and "ink" not in styles.installed()
     assert train("ink", tmp_path / "a.png", "--out", pack) == 2
     assert train("ink", tmp_path / "a.png", "--out", pack, "--overwrite", "--quiet") == 0
 
@@ -67,9 +67,9 @@ def test_what_cannot_work_is_refused_before_training(name, arguments, code, said
     (tmp_path / "torn.png").write_text("torn")
     (tmp_path / "empty").mkdir()
     tiny_pack.save(tmp_path / "old.safetensors")
-    packs.install(tmp_path / "old.safetensors", "old")
+    styles.install(tmp_path / "old.safetensors", "old")
     before = sorted(tmp_path.rglob("*"))
     assert train(name, *arguments) == code
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err
-    assert sorted(tmp_path.rglob("*")) == before and set(packs.installed()) == {"old"}
+    assert sorted(tmp_path.rglob("*")) == before and set(styles.installed()) == {"old"}

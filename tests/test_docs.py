@@ -99,11 +99,11 @@ def test_make_targets_exist(page):
                          ids=lambda page: page.name)
 def test_blocks_run(page, tmp_path, monkeypatch, capfd):
     """In one folder that holds some examples, one after the other, with the shipped base and packs."""
-    from sigan import packs
+    from sigan import styles
     from sigan.cli.app import main
 
     monkeypatch.delenv("SIGAN_PLUGINS")
-    if not EXAMPLES.is_dir() or "watercolor" not in packs.installed():
+    if not EXAMPLES.is_dir() or "watercolor" not in styles.installed():
         pytest.skip("needs examples/portraits and the plugin sigan-styles-classic installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path / "home"))

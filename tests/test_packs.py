@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sigan import packs, plugins
-from sigan.errors import ConfigError, OutputError, PackError, UnknownStyleError
+from sigan import packs
+from sigan.errors import ConfigError, OutputError, PackError
 from sigan.packs import PackManifest, StylePack
 
 MANIFEST = PackManifest(name="ink", base="mini", base_hash="ab" * 32, base_resolution=16, recipe="styleidentity",
@@ -49,26 +49,6 @@ def tuned(seed: int = 1, keys=("synthesis.0.weight", "synthesis.strength")) -> d
 @pytest.fixture
 def pack(base):
     return StylePack.from_weights(MANIFEST, base.generator.state_dict(), tuned())
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIGAN_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv(plugins.SWITCH, "")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def offers(monkeypatch):
-    """offers(name, object): package hp-styles offers a style, without being installed."""
-    objects, entries = {}, {}
-    monkeypatch.setattr(plugins, "load_all", lambda group: (dict(objects), []))
-    monkeypatch.setattr(plugins, "entries", lambda group: dict(entries))
-
-    def offer(name: str, thing: object) -> None:
-        objects[name], entries[name] = thing, SimpleNamespace(package="hp-styles")
-
-    return offer
 
 
 # the file
@@ -273,98 +253,3 @@ def test_blend_needs_one_base_and_one_shape(pack):
         packs.blend([pack, odd], [0.5, 0.5])
     with pytest.raises(ConfigError, match="blend of 1 packs with 2 weights"):
         packs.blend([pack], [0.5, 0.5])
-
-
-# installed packs
-
-def test_install_find_remove(pack, tmp_path, home):
-    pack.save(tmp_path / "file.safetensors")
-    entry = packs.install(tmp_path / "file.safetensors")
-    assert entry == packs.find("ink") == packs.installed()["ink"]
-    assert entry.path == home / "styles" / "ink.safetensors" and entry.origin == "home"
-    assert entry.path.read_bytes() == (tmp_path / "file.safetensors").read_bytes()
-    assert packs.verify("ink") == MANIFEST
-    packs.remove("ink")
-    assert packs.installed() == {} and not entry.path.exists()
-
-
-def test_install_does_not_replace_unless_forced(pack, tmp_path, home):
-    pack.save(tmp_path / "a.safetensors")
-    packs.install(tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match="'ink' is installed already, from home"):
-        packs.install(tmp_path / "a.safetensors")
-    assert packs.install(tmp_path / "a.safetensors", force=True).name == "ink"
-    assert packs.install(tmp_path / "a.safetensors", name="ink-2").name == "ink-2"
-    assert list(packs.installed()) == ["ink", "ink-2"]
-
-
-@pytest.mark.parametrize("name", ["../ink", "a+b", "a:b", ".ink", "a b"])
-def test_install_refuses_names_that_mean_something_else(pack, tmp_path, home, name):
-    pack.save(tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match="cannot name a style"):
-        packs.install(tmp_path / "a.safetensors", name=name)
-    assert packs.installed() == {}
-
-
-def test_install_refuses_what_is_no_pack(tmp_path, home):
-    (tmp_path / "a.safetensors").write_bytes(b"no")
-    with pytest.raises(PackError, match="a.safetensors is no valid"):
-        packs.install(tmp_path / "a.safetensors", name="a")
-    with pytest.raises(ConfigError, match="cannot install from a URL yet: https://x/a"):
-        packs.install("https://x/a.safetensors")
-    assert packs.installed() == {}
-
-
-def test_find_suggests_near_names(pack, tmp_path, home):
-    with pytest.raises(UnknownStyleError) as caught:
-        packs.find("ink")
-    assert "none is installed" in caught.value.hint
-    pack.save(home / "styles" / "watercolor.safetensors")
-    with pytest.raises(UnknownStyleError, match="no style called 'Watercolour'") as caught:
-        packs.find("Watercolour")
-    assert caught.value.hint == "did you mean watercolor?"
-    with pytest.raises(UnknownStyleError, match="no pack file at 'x/ink.safetensors'"):
-        packs.find("x/ink.safetensors")
-
-
-def test_load_style_takes_names_paths_and_blends(pack, tmp_path, home):
-    pack.save(tmp_path / "a.safetensors")
-    packs.install(tmp_path / "a.safetensors")
-    assert packs.find(tmp_path / "a.safetensors").origin == "file"
-    assert packs.load_style("ink").hash == packs.load_style(str(tmp_path / "a.safetensors")).hash == pack.hash
-    mixed = packs.load_style(f"ink:0.25+{tmp_path}/a.safetensors:0.75")
-    torch.testing.assert_close(mixed.deltas, pack.deltas)
-    half = packs.load_style("ink:0.5")
-    torch.testing.assert_close(half.deltas["synthesis.strength"] * 2, pack.deltas["synthesis.strength"])
-
-
-@pytest.mark.parametrize("shape", [lambda path: path, lambda path: {"fromdict": path}, lambda path: lambda: path])
-def test_styles_of_packages(pack, tmp_path, home, offers, shape):
-    pack.save(tmp_path / "given.safetensors")
-    offers("given", shape(tmp_path / "given.safetensors"))
-    (entry,) = packs.installed().values()
-    assert (entry.path, entry.origin) == (tmp_path / "given.safetensors", "hp-styles")
-    with pytest.raises(ConfigError, match="comes with package hp-styles"):
-        packs.remove(entry.name)
-    with pytest.raises(ConfigError, match="installed already, from hp-styles"):
-        packs.install(tmp_path / "given.safetensors", name=entry.name)
-    packs.install(tmp_path / "given.safetensors", name=entry.name, force=True)
-    assert packs.find(entry.name).origin == "home"  # the user's own comes first
-
-
-def test_broken_styles_of_packages_are_reported_and_skipped(pack, tmp_path, home, offers):
-    pack.save(tmp_path / "good.safetensors")
-    offers("good", tmp_path / "good.safetensors")
-    offers("absent", tmp_path / "absent.safetensors")
-    offers("raises", lambda: 1 / 0)
-    offers("empty", {})
-    assert list(packs.installed()) == ["good"]
-    assert [(problem.name, problem.package) for problem in packs.problems()] == [
-        ("absent", "hp-styles"), ("raises", "hp-styles")]
-
-
-def test_a_file_cannot_be_removed_as_a_style(pack, tmp_path, home):
-    pack.save(tmp_path / "a.safetensors")
-    with pytest.raises(ConfigError, match="is a file, not an installed style"):
-        packs.remove(str(tmp_path / "a.safetensors"))
-    assert (tmp_path / "a.safetensors").exists()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sigan import images, inversion, packs, stream
+from sigan import images, inversion, packs, stream, styles
 from sigan.errors import ConfigError, PackError, UnknownStyleError
 from sigan.stylization import StylizeConfig, Stylizer, keep_color, stylize_folder
 
@@ -138,7 +138,7 @@ def test_options_outside_their_range_are_named(options, said):
 
 
 def test_an_unknown_style_suggests_near_names(style):
-    packs.install(style, "watercolor")
+    styles.install(style, "watercolor")
     with pytest.raises(UnknownStyleError, match="watercolour") as caught:
         Stylizer("watercolour", StylizeConfig(**CPU))
     assert "watercolor" in caught.value.hint

@@ -148,12 +148,12 @@ def _detectors() -> Iterator[Check]:
 
 
 def _styles() -> Iterator[Check]:
-    from sigan import bases, packs
+    from sigan import bases, packs, styles
 
-    styles = packs.installed()
-    if not styles:
+    entries = styles.installed()
+    if not entries:
         yield Check("styles", "warn", "none", "sigan styles install FILE, or sigan train NAME REFS...")
-    for entry in styles.values():
+    for entry in entries.values():
         try:
             pack = packs.StylePack.load(entry.path)
         except SiganError as error:
@@ -167,7 +167,7 @@ def _styles() -> Iterator[Check]:
 
 
 def _plugins() -> Iterator[Check]:
-    from sigan import packs, plugins
+    from sigan import plugins, styles
 
-    for problem in dict.fromkeys([*plugins.problems(), *packs.problems()]):
+    for problem in dict.fromkeys([*plugins.problems(), *styles.problems()]):
         yield Check(f"plugin {problem.package}", "warn", problem.message, problem.hint)

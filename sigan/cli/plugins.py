@@ -14,10 +14,10 @@ def register(app: typer.Typer) -> None:
 
 def plugins(json: options.Json = False) -> None:
     """Shows installed plugins, what each adds, and what failed and why."""
-    from sigan import packs
+    from sigan import styles
 
     found = registry.found()
-    problems = list(dict.fromkeys([*registry.problems(), *packs.problems()]))
+    problems = list(dict.fromkeys([*registry.problems(), *styles.problems()]))
     failed = {(problem.group, problem.name, problem.package) for problem in problems}
 
     def status(plugin: registry.Plugin) -> str:

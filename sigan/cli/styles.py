@@ -25,10 +25,10 @@ def list_(json: options.Json = False) -> None:
 
     Where each comes from, and which base it needs.
     """
-    from sigan import packs
+    from sigan import packs, styles
 
     rows, broken = [], []
-    for entry in packs.installed().values():
+    for entry in styles.installed().values():
         row = {"name": entry.name, "origin": entry.origin, "path": str(entry.path)}
         try:
             m = packs.StylePack.load(entry.path).manifest
@@ -37,7 +37,7 @@ def list_(json: options.Json = False) -> None:
         except PackError as error:
             rows.append({**row, **dict.fromkeys(("base", "recipe", "references", "licence")), "error": error.message})
             broken.append(error)
-    problems = packs.problems()
+    problems = styles.problems()
     if json:
         render.data({"styles": rows, "problems": problems})
         return
@@ -56,9 +56,9 @@ def show(name: Style, json: options.Json = False) -> None:
 
     What it is, which base it belongs to, and how it was made.
     """
-    from sigan import packs
+    from sigan import packs, styles
 
-    entry = packs.find(name)
+    entry = styles.find(name)
     pack = packs.StylePack.load(entry.path)
     facts = {**asdict(pack.manifest), "path": str(entry.path), "origin": entry.origin, "hash": pack.hash,
              "bytes": entry.path.stat().st_size, "tensors": len(pack.deltas),
@@ -79,9 +79,9 @@ def install(
     json: options.Json = False,
 ) -> None:
     """Installs a pack from a file, after checking it. No code runs: a pack is data."""
-    from sigan import packs
+    from sigan import styles
 
-    entry = packs.install(file, name, force)
+    entry = styles.install(file, name, force)
     _say(f"installed {entry.name}: sigan stylize --style {entry.name} IN OUT", json, entry)
 
 
@@ -89,9 +89,9 @@ def install(
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed style.")],
            json: options.Json = False) -> None:
     """Removes a style installed from a file or by training."""
-    from sigan import packs
+    from sigan import styles
 
-    entry = packs.remove(name)
+    entry = styles.remove(name)
     _say(f"removed {entry.name}: {entry.path}", json, entry)
 
 
@@ -106,9 +106,9 @@ def verify(
 
     With --base, against that base too.
     """
-    from sigan import packs
+    from sigan import packs, styles
 
-    entries = [packs.find(name) for name in names] if names else list(packs.installed().values())
+    entries = [styles.find(name) for name in names] if names else list(styles.installed().values())
     loaded = _load(base) if base else None
     rows, failures = [], []
     for entry in entries:

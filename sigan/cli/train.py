@@ -102,12 +102,12 @@ def _layers(text: str | None) -> tuple[int, ...] | None:
 
 def _check_free(name: str, out: Path | None, overwrite: bool) -> None:
     """Refuses, before anything is computed, a name or file that cannot be written in the end."""
-    from sigan import packs, runtime, stream
+    from sigan import runtime, stream, styles
 
-    if not packs.NAME.fullmatch(name):
+    if not styles.NAME.fullmatch(name):
         raise ConfigError(f"'{name}' cannot name a style", "use letters, digits, '.', '_' and '-'")
     stream.check_output(out.parent if out else runtime.home())
-    taken = out.exists() if out else name in packs.installed()
+    taken = out.exists() if out else name in styles.installed()
     if taken and not overwrite:
         what = f"{out} exists" if out else f"a style called '{name}' is installed"
         raise ConfigError(f"{what} already", "--overwrite replaces it; or choose another name")
@@ -130,12 +130,12 @@ def _keep(pack, name: str, out: Path | None, overwrite: bool) -> Path:
     """Writes the pack to `out`, or installs it; gives the path."""
     import tempfile
 
-    from sigan import packs
+    from sigan import styles
 
     if out:
         pack.save(out)
         return out
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}{packs.SUFFIX}")
+        path = Path(folder, f"{name}{styles.SUFFIX}")
         pack.save(path)
-        return packs.install(path, name, force=overwrite).path
+        return styles.install(path, name, force=overwrite).path
