@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,33 @@ def tiny_pack(tiny_base):
         name="warm", base=tiny_base.name, base_hash=tiny_base.hash, base_resolution=tiny_base.resolution,
         recipe="styleidentity", config={}, seed=5, steps=1, references=1, licence="CC0-1.0")
     return packs.StylePack.from_weights(manifest, state, tuned)
+
+
+# ---- a real browser
+
+CHROMIUM = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, driven by Playwright; tests that need it are skipped where either is absent.
+
+    `browser.new_page(viewport={"width": 390, "height": 844})` opens a page of its own; close it when done.
+    """
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not program:
+        pytest.skip("no chromium on the PATH: `apt-get install chromium`")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is absent: `pip install playwright`")
+    with sync_api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=program, args=list(CHROMIUM))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """The folder, ignored by git, where tests leave pictures of the pages they opened."""
+    folder = ROOT / "test-output"
+    folder.mkdir(exist_ok=True)
+    return folder
