@@ -42,3 +42,17 @@ class TrainStep:
     total: int
     loss: float
     parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How far a download is, in bytes; `total` where it is known.
+
+    `state`: waiting (for another process), downloading, resuming, verifying, done.
+    """
+
+    name: str
+    url: str
+    bytes: int
+    total: int | None
+    state: str

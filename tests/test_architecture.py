@@ -16,10 +16,10 @@ MAX_LINES = 400
 FLOORS = (
     ("errors", "events"),
     ("nets",),
-    ("images", "runtime", "plugins", "weights", "convert"),
+    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream"),
     ("inversion", "packs", "styles"),
-    ("training", "stylization", "evaluation", "report"),
+    ("training", "stylization", "evaluation", "report", "intake"),
     ("cli", "__main__"),
 )
 FLOOR_OF = {noun: floor for floor, nouns in enumerate(FLOORS) for noun in nouns}
@@ -32,6 +32,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "PIL": {"images", "alignment", "stylization", "evaluation", "report", "cli"},
     "dlib": {"alignment", "evaluation", "cli.doctor"},
+    "requests": {"downloads"},
     "pickle": {"convert"},
 }
 NETS_MAY_IMPORT = {"torch", "math", "dataclasses", "collections", "typing", "functools", "itertools", "__future__"}

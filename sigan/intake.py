@@ -1,0 +1,344 @@
+"""Intake: files of other programs, fetched by hand or pulled, become bases, style packs, codes and cached weights.
+
+What a file is, its content tells (`convert.read`, and known hashes), not its name. A base is assembled in a folder of
+its own and moved into place whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigan import bases, downloads, plugins, runtime, weights
+from sigan.errors import ConfigError, OfflineError, WeightsError
+from sigan.events import Transfer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sigan.convert import Foreign, Part
+
+# base -> for each file it needs, the catalogue's names of it, the best first
+PULLED = {"ffhq": (("stylegan2-ffhq", "stylegan2-ffhq-pt"), ("e4e-ffhq",))}
+SAME = 1e-3  # relative difference below which two generators are one: conversions round, other weights differ by 1
+ASSUMED = f"{weights.NVIDIA_LICENCE}, assumed from the file's layout"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Something made of foreign files: `kind` is base, weights, style or codes; `parts` are a base's nets."""
+
+    kind: str
+    name: str
+    path: Path
+    licence: str = ""
+    parts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Parcel:
+    """One foreign file, read."""
+
+    path: Path
+    digest: str
+    foreign: Foreign = field(repr=False)
+    url: str = ""
+
+    def source(self) -> dict[str, Any]:
+        return {"file": self.path.name, "kind": self.foreign.kind, "sha256": self.digest,
+                "bytes": self.path.stat().st_size, "url": self.url, "parts": sorted(self.foreign.parts)}
+
+
+# ---- by hand
+
+def import_files(paths: Sequence[str | Path], name: str | None = None, *, licence: str = "", style: str = "",
+                 base: str = "", overwrite: bool = False, urls: dict[str, str] | None = None) -> list[Imported]:
+    """What the files became: one base of all generators, discriminators and encoders among them, and the rest.
+
+    name: the base's; `ffhq` for 1024², the file's stem otherwise. A base of that name gets the parts it lacks;
+    `overwrite` replaces those it has. licence: instead of the one known or assumed. style, base: what to call a JoJoGAN
+    checkpoint, and the base that it was tuned from. urls: file name -> where it came from, for the record.
+    WeightsError for a file that is truncated, foreign, or does not fit the others; ConfigError for names.
+    """
+    for chosen in (name, style):
+        if chosen and not NAME.fullmatch(chosen):
+            raise ConfigError(f"'{chosen}' cannot be a name", "use letters, digits, '.', '_' and '-'")
+    if name in plugins.entries(bases.GROUP):
+        raise ConfigError(f"base '{name}' comes with a package", "choose another --name")
+    made, parcels = [], []
+    for path in map(Path, paths):
+        digest = _digest(path)
+        wanted = weights.recognise(digest)
+        if wanted and not _is_base_file(wanted):
+            made.append(Imported("weights", wanted.name, weights.adopt(path, wanted), wanted.licence))
+            continue
+        from sigan import convert
+
+        parcel = _Parcel(path, digest, convert.read(path), (urls or {}).get(path.name, ""))
+        if parcel.foreign.kind == "latent":
+            made.append(_keep_codes(parcel))
+        elif parcel.foreign.kind == "jojogan-style":
+            made.append(_keep_style(parcel, style, base, overwrite))
+        else:
+            parcels.append(parcel)
+    if parcels:
+        made.append(_keep_base(parcels, name, licence, overwrite))
+    return made
+
+
+def _digest(path: Path) -> str:
+    try:
+        weights.check_whole(path)
+        return downloads.sha256(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+
+
+def _is_base_file(wanted: weights.WeightFile) -> bool:
+    return any(wanted.name in names for files in PULLED.values() for names in files)
+
+
+# ---- bases
+
+def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite: bool) -> Imported:
+    parts = _assemble(parcels)
+    if name is None:
+        resolution = next(iter(parts.values())).config["resolution"]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", parcels[0].path.stem).strip("-._")
+        name = "ffhq" if resolution == 1024 else stem or "imported"
+    if not licence:
+        known = [weights.recognise(parcel.digest) for parcel in parcels]
+        known += [entry for parcel in parcels for entry in weights.CATALOGUE.values() if parcel.url in entry.urls]
+        licence = "; ".join(dict.fromkeys(entry.licence for entry in known if entry))
+    folder = bases.home() / name
+    with downloads.lock(folder) as take:
+        while not take():
+            pass
+        return _store(folder, parts, [parcel.source() for parcel in parcels], licence, overwrite)
+
+
+def _assemble(parcels: list[_Parcel]) -> dict[str, Part]:
+    """One part of each net. An e4e checkpoint brings the generator it was trained on: it must be the other's."""
+    parts: dict[str, Part] = {}
+    origin: dict[str, str] = {}
+    for parcel in sorted(parcels, key=lambda parcel: parcel.foreign.kind == "e4e"):
+        for net, part in parcel.foreign.parts.items():
+            if net not in parts:
+                parts[net], origin[net] = part, parcel.path.name
+            elif net != "generator":
+                raise WeightsError(f"{origin[net]} and {parcel.path.name} both hold a {net}",
+                                   "import one of the two, or each under its own --name")
+            elif not _same(parts[net].state, part.state):
+                raise WeightsError(f"{parcel.path.name} belongs to another generator than that of {origin[net]}",
+                                   "import them under different names: --name")
+    return parts
+
+
+def lacks(nets: Sequence[str]) -> list[str]:
+    """What a base without some of its nets cannot do, and what mends it."""
+    notes = {"discriminator": "no discriminator: training and --refine need LPIPS (`sigan bases pull lpips-vgg`)",
+             "encoder": "no encoder: it draws faces, but cannot invert any; import e4e_ffhq_encode.pt or its like"}
+    return [note for net, note in notes.items() if net not in nets]
+
+
+def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two generators are one; noise maps and the mean code are statistics, and may differ."""
+    keys = {key for key in {*a, *b} if not key.endswith(("noise_const", "w_avg"))}
+    return all(key in a and key in b and a[key].shape == b[key].shape
+               and (a[key].float() - b[key].float()).norm() <= SAME * a[key].float().norm() + 1e-6 for key in keys)
+
+
+def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: str, overwrite: bool) -> Imported:
+    """Writes the parts and those that the base has already into a new folder, then puts it in place."""
+    old = bases.record(folder)
+    if old and not overwrite and "generator" in parts:
+        ours = bases.load(folder.name).generator.state_dict()
+        if not _same(ours, parts["generator"].state):
+            raise ConfigError(f"base '{folder.name}' is here already, with another generator",
+                              "choose another --name, or --overwrite to replace it; packs made on it will not fit")
+        del parts["generator"]  # packs name the hash of the one that is here
+    licence = licence or old.get("licence", "") or ASSUMED
+    kept = {} if overwrite and "generator" in parts else {net: value for net, value in old.get("files", {}).items()
+                                                          if net not in parts}
+    if "generator" not in parts and "generator" not in kept:
+        raise WeightsError("there is no generator among the files", "import it together with the others")
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        work.mkdir(parents=True)
+        files = {}
+        for net, value in kept.items():
+            _link(folder / f"{net}.safetensors", work / f"{net}.safetensors")
+            files[net] = value
+        for net, part in parts.items():
+            files[net] = _write(work / f"{net}.safetensors", net, part, licence)
+        _check_fit(work, files)
+        alignment = {**bases.ALIGNMENT, "encoder_pixels": 256} if "encoder" in files else bases.ALIGNMENT
+        known = {"name": folder.name, "licence": licence, "created": date.today().isoformat(), "files": files,
+                 "sources": [*old.get("sources", []), *sources] if kept else sources, "alignment": alignment}
+        (work / bases.RECORD).write_text(json.dumps(known, indent=1), encoding="utf-8")
+        aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+        if folder.exists():
+            os.rename(folder, aside)
+        os.rename(work, folder)
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise downloads.no_room(folder, error) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    made = tuple(net for net in bases.NETS if net in files)
+    return Imported("base", folder.name, folder, licence, made, tuple(lacks(made)))
+
+
+def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
+    """Saves one net in fp32, after it has loaded strictly; gives its line of the record."""
+    from importlib import import_module
+
+    from safetensors.torch import save_file
+
+    kind = "e4e" if net == "encoder" else net
+    module, net_name, config_name = bases.KINDS[kind]
+    config = getattr(import_module(module), config_name)(**part.config)
+    with bases.unfilled():
+        model = getattr(import_module(module), net_name)(config)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in part.state.items()}
+    weights.load_strict(model, state, f"the {net}", "this is a fault of sigan's: please report it")
+    text = {"config": json.dumps(config.to_dict()), "licence": licence, "kind": kind}
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path, text)
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    stat = path.stat()
+    return {"bytes": stat.st_size, "sha256": downloads.sha256(path), "modified": stat.st_mtime_ns}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
+
+
+def _check_fit(work: Path, files: dict[str, Any]) -> None:
+    """WeightsError when the nets are not of one size."""
+    configs = {net: json.loads(weights.read_header(work / f"{net}.safetensors")["__metadata__"]["config"])
+               for net in files}
+    generator = configs.pop("generator")
+    faults = [f"the {net}'s {what} is {config[what]}, the generator's {generator[what]}"
+              for net, config in configs.items() for what in ("resolution", "w_dim")
+              if what in config and config[what] != generator[what]]
+    if faults:
+        raise WeightsError("; ".join(faults), "import files that belong to one model")
+
+
+# ---- styles and codes
+
+def _keep_style(parcel: _Parcel, name: str, base: str, overwrite: bool) -> Imported:
+    """A generator tuned by JoJoGAN's program, as a pack of the base it was tuned from."""
+    import tempfile
+
+    from sigan import packs, styles
+
+    if not name or not base:
+        raise ConfigError(f"{parcel.path} is a style checkpoint: a tuned generator",
+                          "say what to call it and what it was tuned from: --as-style NAME --base ffhq")
+    model = bases.load(base)
+    ours = model.generator.state_dict()
+    tuned = {key: value.float() for key, value in parcel.foreign.parts["generator"].state.items()}
+    mapping = {key: value for key, value in ours.items() if key.startswith("mapping.") and not key.endswith("w_avg")}
+    if not _same(mapping, {key: tuned.get(key, value) for key, value in mapping.items()}):
+        raise WeightsError(f"{parcel.path} was tuned from another model than '{base}': their mapping networks differ",
+                           "import the base it belongs to, and name it with --base")
+    tuned = {**tuned, **{key: value for key, value in ours.items() if key.startswith("mapping.")}}
+    manifest = packs.PackManifest(
+        name=name, base=model.name, base_hash=model.hash, base_resolution=model.resolution, recipe="jojogan",
+        config={"imported": parcel.source()}, seed=0, steps=0, references=0, licence=model.licence,
+        created=date.today().isoformat(), card=f"Imported from {parcel.path.name}.")
+    pack = packs.StylePack.from_weights(manifest, ours, tuned)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.safetensors")
+        pack.save(path)
+        entry = styles.install(path, name, force=overwrite)
+    return Imported("style", name, entry.path, model.licence)
+
+
+def _keep_codes(parcel: _Parcel) -> Imported:
+    """Codes of faces [F,L,C], in the form that `sigan invert` writes."""
+    from safetensors.torch import save
+
+    from sigan import images
+
+    [ws] = parcel.foreign.parts["ws"].state.values()
+    path = runtime.home() / "codes" / f"{parcel.path.stem}.safetensors"
+    images.atomic_write(path, save({"ws": ws.float().contiguous()}, {"source": parcel.path.name}))
+    return Imported("codes", parcel.path.stem, path)
+
+
+# ---- from the network
+
+def files_of(name: str) -> list[list[weights.WeightFile]]:
+    """The files that pulling `name` needs, each with its alternatives. ConfigError with what there is otherwise."""
+    if name in PULLED:
+        return [[weights.entry(file) for file in alternatives] for alternatives in PULLED[name]]
+    if name in weights.CATALOGUE:
+        return [[weights.entry(name)]]
+    known = ", ".join([*PULLED, *weights.CATALOGUE])
+    raise ConfigError(f"nothing called '{name}' can be pulled", f"known: {known}")
+
+
+def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
+    """Downloads a base, or a file of the catalogue: records of the transfers, and last what was made.
+
+    The originals of a base are deleted once it is made, unless `keep`. Errors are those of `downloads.download` and
+    `import_files`.
+    """
+    if name not in PULLED:
+        [[wanted]] = files_of(name)
+        yield from weights.pull(name)
+        yield Imported("weights", name, weights.path(name), wanted.licence)
+        return
+    if name in bases.names() and set(bases.NETS) <= set(bases.facts(name).values):
+        found = bases.facts(name)
+        yield Imported("base", name, bases.find(name), found.licence, tuple(found.values), ("it was here already",))
+        return
+    fetched: list[weights.WeightFile] = []
+    urls: dict[str, str] = {}
+    for alternatives in files_of(name):
+        wanted = yield from _first(alternatives, urls)
+        fetched.append(wanted)
+    files = [weights.folder() / wanted.file for wanted in fetched]
+    try:
+        [made] = import_files(files, name, urls=urls)
+    except WeightsError as error:
+        for file in files:  # what does not fit is not tried again as it is
+            file.unlink(missing_ok=True)
+        raise WeightsError(f"what was downloaded is no '{name}': {error.message}", error.hint) from error
+    for source in bases.record(made.path)["sources"]:
+        weights.pin(source["file"], source["sha256"])
+    if not keep:
+        for file in files:
+            file.unlink(missing_ok=True)
+    yield replace(made, notes=(*made.notes, *(() if keep else ("the downloads were deleted",))))
+
+
+def _first(alternatives: list[weights.WeightFile], urls: dict[str, str]) -> Iterator[Transfer]:
+    """Pulls the first file that can be had, and returns its entry; `urls` learns where from."""
+    reasons: list[WeightsError] = []
+    for wanted in alternatives:
+        try:
+            for record in weights.pull(wanted.name):
+                urls[wanted.file] = record.url or urls.get(wanted.file, "")
+                yield record
+            return wanted
+        except WeightsError as error:
+            reasons.append(error)
+    kind = OfflineError if all(isinstance(error, OfflineError) for error in reasons) else WeightsError
+    raise kind("\n".join(error.message for error in reasons), reasons[-1].hint)
