@@ -64,7 +64,7 @@ def test_components_redraw_what_they_were_fitted_on():
 
 
 def test_at_the_start_a_face_is_redrawn_by_its_projection(run, packed):
-    x = data.Faces(packed).batch(4)
+    x, _ = data.Faces(packed).batch(4)
     ws = run.encoder(x)
     luma = to_ycc(run.generator.synthesis.canvas(ws))[:, :1]
     target = torch.nn.functional.avg_pool2d(to_ycc(x)[:, :1], 2)

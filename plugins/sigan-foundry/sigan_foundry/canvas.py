@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sigan.nets.compact_encoder import CompactEncoder, to_ycc
-from sigan.nets.stylegan2 import Generator
+from sigan.nets.stylegan2 import Canvas, Generator
 from sigan_foundry.data import Faces
 
 BACKGROUND_WEIGHT = 0.25  # of the face's 1
@@ -38,6 +38,12 @@ def components(rows: Tensor, weights: Tensor, k: int) -> tuple[Tensor, Tensor, T
     energy, vectors = energy.flip(0)[:k], vectors.flip(1)[:, :k]
     sigma = energy.clamp_min(1e-8).sqrt()
     return mean, vectors * sigma / weights[:, None], (vectors / sigma).t() * weights
+
+
+def code_weights(canvas: Canvas) -> Tensor:
+    """What each dimension of a code draws, as a share of the whole.  [C]"""
+    norms = torch.cat([canvas.luma.weight.detach().norm(dim=0), canvas.chroma.weight.detach().norm(dim=0)])
+    return norms / norms.sum()
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Aligned faces: tar files or folders of pictures, packed once into one safetensors file of uint8 tensors."""
+"""Aligned faces: tar files or folders of pictures, packed once into one safetensors file of uint8 tensors.
+
+Sets smaller than the packed size are kept at half of it: enlarged, their blur would be learned as truth.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+SHARP_SHARE = 0.75  # of the faces drawn, where there are sets of both sizes
 
 
 def pictures(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -37,8 +42,13 @@ def decode(content: bytes, size: int) -> np.ndarray:
 
 
 def pack(sources: list[Path], out: Path, size: int) -> dict[str, int]:
-    """Writes every source's faces as one tensor `<stem>` uint8 [N,size,size,3]; returns the counts."""
-    sets = {s.stem: torch.from_numpy(np.stack([decode(c, size) for _, c in pictures(s)])) for s in sources}
+    """Writes every source's faces as one tensor `<stem>` uint8 [N,r,r,3]; r is size, or half of it. Returns counts."""
+    sets = {}
+    for source in sources:
+        contents = [content for _, content in pictures(source)]
+        native = min(Image.open(io.BytesIO(contents[0])).size)
+        side = size if native >= size else size // 2
+        sets[source.stem] = torch.from_numpy(np.stack([decode(content, side) for content in contents]))
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(sets, out)
     return {name: len(faces) for name, faces in sets.items()}
@@ -48,26 +58,41 @@ class Faces:
     """All packed faces in memory; batches are drawn and mirrored by a generator of its own."""
 
     def __init__(self, packed: Path, seed: int = 0):
-        self.sets = load_file(packed)
-        self.images = torch.cat(list(self.sets.values()))  # [N,R,R,3]
+        sets = load_file(packed)
+        self.resolution = max(faces.shape[1] for faces in sets.values())
+        self.sharp = torch.cat([faces for faces in sets.values() if faces.shape[1] == self.resolution])  # [N,R,R,3]
+        soft = [faces for faces in sets.values() if faces.shape[1] != self.resolution]
+        self.soft = torch.cat(soft) if soft else self.sharp[:0]  # [M,R/2,R/2,3]
         self.random = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.sharp) + len(self.soft)
 
-    @property
-    def resolution(self) -> int:
-        return self.images.shape[1]
+    def batch(self, n: int) -> tuple[Tensor, int]:
+        """n faces, half of them mirrored, and how many of them are sharp: those come first.
 
-    def batch(self, n: int) -> Tensor:
-        """n faces, half of them mirrored.  -> [n,3,R,R] in [-1,1]"""
-        x = to_float(self.images[torch.randint(len(self), (n,), generator=self.random)])
+        -> [n,3,R,R] in [-1,1]; the others were known at R/2 and are enlarged.
+        """
+        sharp = round(SHARP_SHARE * n) if len(self.soft) else n
+        x = to_float(self._draw(self.sharp, sharp))
+        if sharp < n:
+            x = torch.cat([x, enlarge(to_float(self._draw(self.soft, n - sharp)))])
         flip = torch.rand(n, generator=self.random) < 0.5
-        return torch.where(flip[:, None, None, None], x.flip(3), x)
+        return torch.where(flip[:, None, None, None], x.flip(3), x), sharp
+
+    def _draw(self, images: Tensor, n: int) -> Tensor:
+        return images[torch.randint(len(images), (n,), generator=self.random)]
 
     def chunks(self, n: int = 512) -> Iterator[Tensor]:
-        for i in range(0, len(self), n):
-            yield to_float(self.images[i : i + n])
+        """All faces in order, [n,3,r,r]: sharp ones at R, then the others at R/2."""
+        for images in (self.sharp, self.soft):
+            for i in range(0, len(images), n):
+                yield to_float(images[i : i + n])
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Twice the size.  [N,3,r,r] -> [N,3,2r,2r]"""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def to_float(images: Tensor) -> Tensor:

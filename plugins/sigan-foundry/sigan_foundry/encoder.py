@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sigan.errors import ConfigError
 from sigan.nets.compact_encoder import to_ycc
-from sigan_foundry.canvas import face_weights
+from sigan_foundry.canvas import code_weights, face_weights
 from sigan_foundry.data import Faces
 from sigan_foundry.state import Run
 
@@ -47,15 +47,13 @@ def steps(run: Run, faces: Faces, config: EncoderTraining, seconds: float) -> It
     The loss is the squared error of the canvas that the code draws, its components weighed by their deviation.
     """
     domain, encoder = run.encoder.domain.to(config.device).train(), run.encoder.to(config.device)
-    canvas = run.ema.synthesis.canvas.to(config.device)
-    weigh = torch.cat([canvas.luma.weight.detach().norm(dim=0), canvas.chroma.weight.detach().norm(dim=0)])
-    weigh = weigh / weigh.sum()
+    weigh = code_weights(run.ema.synthesis.canvas.to(config.device))
     optimiser = torch.optim.AdamW(domain.parameters(), lr=config.lr, weight_decay=1e-2)
     began, pictures = time.monotonic(), 0
     while (now := time.monotonic()) - began < seconds:
         left = 1 - (now - began) / seconds
         optimiser.param_groups[0]["lr"] = config.lr * min(1.0, 2 * left)
-        x = faces.batch(config.batch).to(config.device)
+        x = faces.batch(config.batch)[0].to(config.device)
         with torch.no_grad(), torch.device(config.device):  # random numbers are made where the pictures are
             target = encoder.faithful(x)
             x = F.adaptive_avg_pool2d(x, encoder.config.canvas_resolution)

@@ -36,8 +36,8 @@ class Run:
     def new(cls, g: GeneratorConfig, d: DiscriminatorConfig, e: EncoderConfig, head_channels, seed: int) -> Run:
         torch.manual_seed(seed)
         generator = Generator(g)
-        taps = [d.channels(r // 2) for r in (g.resolution >> i for i in range(len(head_channels)))]
-        heads = nn.ModuleList(nn.Conv2d(c, out, 1) for c, out in zip(taps, head_channels, strict=True))
+        sides = [4 << i for i in range(len(head_channels), 0, -1)]  # of the taps that heads read: 8 and up
+        heads = nn.ModuleList(nn.Conv2d(d.channels(r), out, 1) for r, out in zip(sides, head_channels, strict=True))
         ema = copy.deepcopy(generator).requires_grad_(False)
         return cls(generator, ema, Discriminator(d), CompactEncoder(e), heads,
                    {"pictures": 0, "seconds": 0.0, "seed": seed, "head_channels": list(head_channels)})
