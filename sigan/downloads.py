@@ -160,6 +160,7 @@ def _verify(part: Path, size: int | None, digest: str, prove: Callable[[Path], N
         prove(part)
     except (_Refused, WeightsError) as error:
         part.unlink()
+        _note(part).unlink(missing_ok=True)
         raise _Refused(str(error)) from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,16 @@ def _own_home(tmp_path_factory, monkeypatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SIGAN_PLUGINS", "")  # the shipped styles too: a test that wants them says so
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def server():
+    """A server on loopback; see `loopback.Loopback`."""
+    from loopback import Loopback
+
+    served = Loopback()
+    yield served
+    served.close()
 
 
 # ---- faces without a detector
@@ -116,6 +128,39 @@ def tiny_pack(tiny_base):
         name="warm", base=tiny_base.name, base_hash=tiny_base.hash, base_resolution=tiny_base.resolution,
         recipe="styleidentity", config={}, seed=5, steps=1, references=1, licence="CC0-1.0")
     return packs.StylePack.from_weights(manifest, state, tuned)
+
+
+# ---- installed packages
+
+@pytest.fixture
+def package(tmp_path_factory, monkeypatch):
+    """package(name, entry points by group, files by path) installs a package for this test only; gives its folder.
+
+    SIGAN_PLUGINS lets in these packages, and none of this machine. The module, a package named as `name` with underscores, is empty unless `files` has its `__init__.py`.
+    """
+    site = tmp_path_factory.mktemp("site")
+    monkeypatch.syspath_prepend(str(site))
+    names: list[str] = []
+
+    def install(name: str, points: dict[str, dict[str, str]], files: dict[str, str | bytes] | None = None) -> Path:
+        module = name.replace("-", "_").lower()
+        lines = [f"[{group}]\n" + "\n".join(f"{key} = {module}{value}" for key, value in names.items())
+                 for group, names in points.items()]
+        info = f"{module}-1.2.dist-info"
+        for path, content in {f"{module}/__init__.py": "", f"{info}/entry_points.txt": "\n".join(lines) + "\n",
+                              f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n\nName: no\n",
+                              **{f"{module}/{path}": content for path, content in (files or {}).items()}}.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+        names.append(name)
+        monkeypatch.setenv("SIGAN_PLUGINS", ",".join(names))
+        importlib.invalidate_caches()  # it goes by the folder's time of change, and two packages can share that
+        return site / module
+
+    yield install
+    for name in [name for name in sys.modules if getattr(sys.modules[name], "__file__", None)
+                 and str(sys.modules[name].__file__).startswith(str(site))]:
+        del sys.modules[name]
 
 
 # ---- a real browser
