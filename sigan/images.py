@@ -123,11 +123,16 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 def write(path: str | Path, image: np.ndarray, format: str = "png") -> None:
     """Writes uint8 [H,W,3] whole or not at all as png, jpeg or webp; the suffix is the caller's."""
+    atomic_write(path, encode(image, format))
+
+
+def encode(image: np.ndarray, format: str = "png", **options) -> bytes:
+    """The bytes of uint8 [H,W,3] as a png, jpeg or webp file; `options` are Pillow's, over those of FORMATS."""
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format.upper(), **FORMATS[format])
-    atomic_write(path, buffer.getvalue())
+    Image.fromarray(np.asarray(image)).save(buffer, format.upper(), **{**FORMATS[format], **options})
+    return buffer.getvalue()
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:

@@ -1,98 +1,76 @@
-"""StylePack: one safetensors file = manifest + weight deltas. Read, write, check, apply, blend.
+"""StylePack: one safetensors file = manifest + weight deltas + preview. Read, write, check, apply, blend.
 
-The tensors are `tuned - base` in fp16, only for the synthesis weights that differ. The metadata hold the manifest as
-JSON under "sigan", and the `modelspec.*` keys that other tools show (https://github.com/Stability-AI/ModelSpec).
-No code runs when a pack is read.
+The format is told in docs/style-packs.md. No code runs when a pack is read. Importing this module imports no torch, so
+that `read_manifest` and `preview` stay cheap.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
-
-from sigan import images, weights
-from sigan.errors import ConfigError, PackError
+from sigan.errors import ConfigError, PackError, UnreadableImageError
+from sigan.manifest import (
+    FETCH_AGAIN,
+    FORMAT,
+    KEY,
+    PREVIEW_KEY,
+    PackManifest,
+    encode_preview,
+    named,
+    open_pack,
+    preview,
+    quoted,
+    read_header,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
     from sigan.bases import Base
 
-FORMAT = 1
+__all__ = ["FORMAT", "PREFIX", "PackManifest", "StylePack", "blend", "parse_blend", "preview", "read_manifest"]
+
 PREFIX = "synthesis."  # the mapping network stays the base's, as in the authors' code
-
-
-@dataclass(frozen=True)
-class PackManifest:
-    """What a pack is, what it belongs to, and how it was made; `config` is the recipe's full configuration."""
-
-    name: str
-    base: str
-    base_hash: str  # sha256 of the base generator's file, hex
-    base_resolution: int
-    recipe: str
-    config: dict
-    seed: int
-    steps: int
-    references: int
-    licence: str
-    author: str = ""
-    created: str = ""
-    perceptual: str = ""  # the loss it was trained with
-    format: int = FORMAT
-    card: str = ""
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> PackManifest:
-        """The manifest of a JSON text. PackError on another format, or naming every field that is wrong."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise PackError(f"the pack's manifest is not JSON: {error}", _FETCH_AGAIN) from error
-        if not isinstance(values, dict):
-            raise PackError("the pack's manifest is not a JSON object", _FETCH_AGAIN)
-        if values.get("format") != FORMAT:
-            raise PackError(f"pack format {values.get('format')!r}; this sigan reads format {FORMAT}",
-                            "`pip install --upgrade sigan`, or ask for the pack in this format")
-        kinds = {"int": int, "str": str, "dict": dict}
-        faults = [f"unknown {name}" for name in sorted(set(values) - {field.name for field in fields(cls)})]
-        for field_ in fields(cls):
-            if field_.name not in values:
-                faults += [f"missing {field_.name}"] if field_.default is MISSING else []
-            elif type(values[field_.name]) is not kinds[field_.type]:
-                faults.append(f"{field_.name} is {values[field_.name]!r}, not {field_.type}")
-        if faults:
-            raise PackError(f"the pack's manifest is invalid: {'; '.join(faults)}", _FETCH_AGAIN)
-        return cls(**values)
+PREVIEW_FACES, PREVIEW_CELL, PREVIEW_QUALITY = 2, 192, 80  # the strip is near a square, as ModelSpec likes thumbnails
+# Layers that turn features into colours; all the others draw. Why not by resolution: docs/style-packs.md, "Mixing".
+COLOR_LAYERS = (".torgb.", ".canvas.chroma.")
+JOINED = ("author", "licence", "base_licence", "references_licence", "perceptual")  # what a blend takes from all parts
+CANVAS_GAIN, CANVAS_LUMA = "synthesis.canvas.gain", "synthesis.canvas.luma.weight"
 
 
 @dataclass(frozen=True)
 class StylePack:
-    """A style: `deltas`, fp16 on the CPU by the generator's state key, to be added to the base `manifest` names."""
+    """A style: `deltas`, fp16 on the CPU by the generator's state key, to be added to the base `manifest` names.
+
+    `packed` names the deltas that a file holds in four bits; `picture` is the preview strip, a PNG or WebP file.
+    """
 
     manifest: PackManifest
     deltas: dict[str, Tensor] = field(repr=False)
+    packed: frozenset[str] = field(default=frozenset(), repr=False)
+    picture: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def from_weights(cls, manifest: PackManifest, base_state: Mapping[str, Tensor],
-                     tuned_state: Mapping[str, Tensor]) -> StylePack:
+                     tuned_state: Mapping[str, Tensor], compact: bool = True) -> StylePack:
         """The pack that turns `base_state` into `tuned_state`, both a generator's state_dict.
 
-        PackError when the two are not of one network, when something outside the synthesis differs, or when a
-        difference is no finite fp16 number (training diverged).
+        compact: as `compacted`. PackError when the two are not of one network, when something outside the synthesis
+        differs, or when a difference is no finite fp16 number (training diverged).
         """
+        import torch
+
         unpaired = sorted(set(base_state) ^ set(tuned_state))
         if unpaired:
             raise PackError(f"base and tuned weights are not of one network; unpaired: {', '.join(unpaired)}",
@@ -109,52 +87,104 @@ class StylePack:
         if wild:
             raise PackError(f"the training of '{manifest.name}' diverged: no finite numbers in {', '.join(wild)}",
                             "train again with a lower --lr")
-        return cls(manifest, deltas)
+        pack = cls(manifest, deltas)
+        return pack.compacted() if compact else pack
 
-    @property
+    def compacted(self) -> StylePack:
+        """The pack as a small file holds it: large deltas rounded to four bits. Done once, it changes no more."""
+        from sigan import deltas
+
+        packed = frozenset(key for key, delta in self.deltas.items() if deltas.suits(delta))
+        rounded, _ = deltas.decode(deltas.encode(self.deltas, packed))
+        return replace(self, deltas=rounded, packed=packed)
+
+    def illustrated(self, base: Base, seed: int = 0) -> StylePack:
+        """The pack with a preview strip: faces that the base draws, each beside itself in this style."""
+        import torch
+
+        from sigan import images
+
+        self.check(base)
+        with torch.no_grad():
+            ws = base.sample(PREVIEW_FACES, seed=seed)
+            faces = base.generator.synthesis(ws)
+            with self.apply(base.generator) as generator:
+                results = generator.synthesis(ws)
+        rows = [list(pair) for pair in zip(images.from_batch(faces), images.from_batch(results))]
+        sheet = images.contact_sheet(rows, cell=min(base.resolution, PREVIEW_CELL))
+        return replace(self, picture=images.encode(sheet, "webp", quality=PREVIEW_QUALITY))
+
+    @cached_property
     def hash(self) -> str:
         """0x and the sha256 of the weights: two packs of one hash draw the same pictures."""
-        return _tensor_hash(safetensors.torch.save(self.deltas))
+        return _tensor_hash(self._file({}))
 
     def save(self, path: str | Path) -> None:
-        """One safetensors file, written whole or not at all. OutputError when it cannot be."""
-        manifest = self.manifest
-        metadata = {"sigan": manifest.to_json(), "modelspec.sai_model_spec": "1.0.1",
+        """One safetensors file, written whole or not at all. OutputError when it cannot be.
+
+        PackError when the manifest or the preview is none that could be read again.
+        """
+        from sigan import images
+
+        manifest = PackManifest.from_json(self.manifest.to_json())
+        metadata = {KEY: manifest.to_json(), "modelspec.sai_model_spec": "1.0.1",
                     "modelspec.architecture": f"sigan/{manifest.base}-{manifest.base_resolution}/delta",
                     "modelspec.implementation": "sigan", "modelspec.title": manifest.name,
                     "modelspec.author": manifest.author, "modelspec.date": manifest.created,
                     "modelspec.license": manifest.licence, "modelspec.hash_sha256": self.hash}
-        images.atomic_write(path, safetensors.torch.save(self.deltas, metadata))
+        if self.picture is not None:
+            metadata[PREVIEW_KEY] = encode_preview(self.picture)
+        images.atomic_write(path, self._file(metadata))
+
+    def _file(self, metadata: dict[str, str]) -> bytes:
+        from safetensors.torch import save
+
+        from sigan import deltas
+
+        content = save(deltas.encode(self.deltas, self.packed), metadata)
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.dumps(json.loads(content[8:start]), sort_keys=True).encode()  # safetensors' order is by chance
+        header += b" " * (-len(header) % 8)
+        return len(header).to_bytes(8, "little") + header + content[start:]
 
     @classmethod
     def load(cls, path: str | Path) -> StylePack:
         """The pack in a file, verified against its own hash. PackError naming the file when it is not one."""
-        path = Path(path)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PackError(f"cannot read pack {path}: {error.strerror or error}",
-                            "check the path; `sigan styles list` shows the installed ones") from error
-        try:
-            deltas = safetensors.torch.load(data)
-        except (SafetensorError, ValueError) as error:
-            raise PackError(f"{path} is no valid safetensors file: {error}", _FETCH_AGAIN) from error
-        metadata = weights.metadata(data)
-        if "sigan" not in metadata:
-            raise PackError(f"{path} is a safetensors file, but no style pack: it has no sigan manifest",
-                            "`sigan train` makes packs")
-        try:
-            manifest = PackManifest.from_json(metadata["sigan"])
-        except PackError as error:
-            raise PackError(f"{path}: {error.message}", error.hint) from error
-        stated = metadata.get("modelspec.hash_sha256")
+        file, size = open_pack(path)
+        with file:
+            try:
+                return cls._read(file, size)
+            except PackError as error:
+                raise named(path, error) from error
+            except OSError as error:
+                raise PackError(f"cannot read pack {path}: {error.strerror or error}", FETCH_AGAIN) from error
+
+    @classmethod
+    def _read(cls, file: io.BufferedReader, size: int) -> StylePack:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from sigan import deltas
+
+        header = read_header(file, size)
+        manifest, picture = header.manifest, header.preview
+        stray = sorted(key for key in header.tensors if not key.removeprefix(deltas.SCALE).startswith(PREFIX))
+        if stray:
+            raise PackError(f"not synthesis weights: {', '.join(stray[:8])}", FETCH_AGAIN)
+        file.seek(0)
+        data = file.read(size)
+        stated = header.metadata.get("modelspec.hash_sha256")
         if stated != _tensor_hash(data):
-            raise PackError(f"{path} is corrupt: its weights do not have the hash it states, {stated}", _FETCH_AGAIN)
-        faults = sorted(key for key, delta in deltas.items() if not key.startswith(PREFIX)
-                        or delta.dtype != torch.float16 or not delta.isfinite().all())
-        if faults:
-            raise PackError(f"{path}: not finite fp16 synthesis weights: {', '.join(faults)}", _FETCH_AGAIN)
-        return cls(manifest, deltas)
+            raise PackError(f"is corrupt: its weights do not have the hash it states, {quoted(stated)}", FETCH_AGAIN)
+        if picture is not None:
+            _check_picture(picture)
+        try:
+            found, packed = deltas.decode(load(data))
+        except (SafetensorError, ValueError) as error:
+            raise PackError(f"is no valid safetensors file: {quoted(str(error))}", FETCH_AGAIN) from error
+        pack = cls(manifest, found, packed, picture)
+        pack.__dict__["hash"] = stated  # as just computed
+        return pack
 
     def check(self, base: Base) -> None:
         """PackError when the pack belongs to another base than this one."""
@@ -169,13 +199,16 @@ class StylePack:
         self._check_weights(base.generator.state_dict())
 
     @contextlib.contextmanager
-    def apply(self, generator: nn.Module, strength: float = 1.0) -> Iterator[nn.Module]:
-        """The generator in this style inside the `with`, bit for bit as it was after it."""
+    def apply(self, generator: nn.Module, strength: float = 1.0, structure: float = 1.0,
+              color: float = 1.0) -> Iterator[nn.Module]:
+        """The generator in this style inside the `with`, bit for bit as it was after it. Amounts as in `dress`."""
+        import torch
+
         state = generator.state_dict()
         self._check_weights(state)
         kept = {key: state[key].clone() for key in self.deltas}
         try:
-            self.apply_inplace(generator, strength)
+            self.dress(generator, strength=strength, structure=structure, color=color)
             yield generator
         finally:
             state = generator.state_dict()  # anew: the generator may have moved to another device
@@ -183,16 +216,29 @@ class StylePack:
                 for key, tensor in kept.items():
                     state[key].copy_(tensor)
 
-    def apply_inplace(self, generator: nn.Module, strength: float = 1.0) -> None:
-        """Adds `strength` times the deltas to the generator, for good. PackError when they do not fit it."""
-        if not math.isfinite(strength):
-            raise ConfigError(f"strength {strength} is not a number", "0 is the base, 1 the full style")
+    def dress(self, generator: nn.Module, base_state: Mapping[str, Tensor] | None = None, *, strength: float = 1.0,
+              structure: float = 1.0, color: float = 1.0) -> None:
+        """Sets the generator's weights to those of the base (default: its own) and the deltas' share, for good.
+
+        `strength` 0 is the base, 1 the style as trained; `structure` and `color` scale it once more in the layers that
+        draw and in those that colour. Weights the pack lacks are not touched. PackError when it does not fit.
+        """
+        import torch
+
+        if not all(map(math.isfinite, (strength, structure, color))):
+            raise ConfigError(f"strength {strength}, structure {structure}, color {color}: not all are numbers",
+                              "0 is the base, 1 the full style")
         state = generator.state_dict()  # shares memory with the generator
         self._check_weights(state)
+        source = state if base_state is None else base_state
         with torch.no_grad():
             for key, delta in self.deltas.items():
-                weight = state[key]
-                weight.copy_(weight.float() + strength * delta.to(weight.device).float())
+                share = strength * (color if any(part in key for part in COLOR_LAYERS) else structure)
+                if key == CANVAS_GAIN:  # of luma's dimensions, then of chroma's
+                    parts = torch.full((len(delta),), color)
+                    parts[: state[CANVAS_LUMA].shape[1]] = structure
+                    delta, share = delta * parts, strength
+                torch.add(source[key], delta.to(state[key].device), alpha=share, out=state[key])
 
     def _check_weights(self, state: Mapping[str, Tensor]) -> None:
         _check_shapes({key: delta.shape for key, delta in self.deltas.items()}, state, f"pack '{self.manifest.name}'")
@@ -232,13 +278,22 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
             deltas[key] = deltas.get(key, 0) + weight * delta.float()
     manifests = [pack.manifest for pack in packs]
     name = "+".join(f"{m.name}:{weight:g}" for m, weight in zip(manifests, weights, strict=True))
-    manifest = replace(first, name=name, recipe="blend", author=_joined(m.author for m in manifests),
-                       config={"parts": [{**asdict(m), "weight": float(weight)}
-                                         for m, weight in zip(manifests, weights, strict=True)]},
+    parts = [{"name": pack.manifest.name, "weight": float(weight), "hash": pack.hash, "recipe": pack.manifest.recipe,
+              "licence": pack.manifest.licence} for pack, weight in zip(packs, weights, strict=True)]
+    manifest = replace(first, name=name, recipe="blend", config={"parts": parts}, created="", card="", figures={},
                        steps=max(m.steps for m in manifests), references=sum(m.references for m in manifests),
-                       licence=_joined(m.licence for m in manifests), created="", card="",
-                       perceptual=_joined(m.perceptual for m in manifests))
+                       **{key: _joined(getattr(m, key) for m in manifests) for key in JOINED})
     return StylePack(manifest, {key: delta.half() for key, delta in deltas.items()})
+
+
+def _check_picture(picture: bytes) -> None:
+    """PackError unless every pixel of the preview can be read."""
+    from sigan import images
+
+    try:
+        images.read(io.BytesIO(picture))
+    except UnreadableImageError as error:
+        raise PackError("the pack's preview cannot be read as a picture", FETCH_AGAIN) from error
 
 
 def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor], what: str) -> None:
@@ -252,7 +307,7 @@ def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor],
 
 def _tensor_hash(data: bytes) -> str:
     """0x and the sha256 of all that follows the header, as ModelSpec has it."""
-    return "0x" + hashlib.sha256(memoryview(data)[weights.header_size(data):]).hexdigest()
+    return "0x" + hashlib.sha256(memoryview(data)[8 + int.from_bytes(data[:8], "little"):]).hexdigest()
 
 
 def _weighted(part: str) -> tuple[str, float | None]:
@@ -267,5 +322,4 @@ def _joined(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
 
 
-_FETCH_AGAIN = "fetch or train the pack again"
 _BLEND = "write NAME:WEIGHT+NAME:WEIGHT with weights within 0..1, as in watercolor:0.6+line:0.4"

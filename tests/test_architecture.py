@@ -16,9 +16,9 @@ MAX_LINES = 400
 FLOORS = (
     ("errors", "events"),
     ("nets",),
-    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "convert"),
+    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "convert", "manifest"),
     ("bases", "alignment", "mixing", "losses", "stream"),
-    ("inversion", "packs", "styles"),
+    ("inversion", "deltas", "packs", "styles"),
     ("training", "stylization", "evaluation", "report", "intake"),
     ("cli", "__main__"),
 )

@@ -63,6 +63,7 @@ def test_save_load_is_identity(pack, tmp_path):
     again = StylePack.load(tmp_path / "ink.safetensors")
     assert again.manifest == MANIFEST and again.hash == pack.hash
     assert all(torch.equal(again.deltas[key], delta) for key, delta in pack.deltas.items())
+    assert packs.read_manifest(tmp_path / "ink.safetensors") == MANIFEST
     assert [path.name for path in tmp_path.iterdir()] == ["ink.safetensors"]  # no temporary file stays
 
 
@@ -112,36 +113,15 @@ def test_other_files_are_refused(tmp_path):
         StylePack.load(tmp_path / "absent.safetensors")
 
 
-@pytest.mark.parametrize(("tensor", "key"), [(torch.zeros(2), "synthesis.x"), (torch.zeros(2).half(), "mapping.x"),
-                                             (torch.tensor([float("nan")]).half(), "synthesis.x")])
-def test_weights_that_no_pack_holds(tmp_path, tensor, key):
-    StylePack(MANIFEST, {key: tensor}).save(tmp_path / "odd.safetensors")
-    with pytest.raises(PackError, match=f"odd.safetensors: not finite fp16 synthesis weights: {key}"):
-        StylePack.load(tmp_path / "odd.safetensors")
-
-
-def test_manifest_round_trip():
-    assert PackManifest.from_json(MANIFEST.to_json()) == MANIFEST
-
-
-@pytest.mark.parametrize(("change", "message"), [
-    ({"format": 2}, "pack format 2; this sigan reads format 1"),
-    ({"colour": "red"}, "unknown colour"),
-    ({"steps": "3"}, "steps is '3', not int"),
-    ({"seed": True}, "seed is True, not int"),
-    ({"config": None}, "config is None, not dict"),
+@pytest.mark.parametrize(("tensor", "key", "reason"), [
+    (torch.zeros(2).half(), "mapping.x", "not synthesis weights: mapping.x"),
+    (torch.tensor([float("nan")]).half(), "synthesis.x", "not finite in synthesis.x"),
+    (torch.tensor([1e9]).half(), "synthesis.x", "not finite in synthesis.x"),
 ])
-def test_manifest_is_strict(change, message):
-    with pytest.raises(PackError, match=message):
-        PackManifest.from_json(json.dumps({**json.loads(MANIFEST.to_json()), **change}))
-
-
-def test_manifest_names_all_that_is_missing():
-    with pytest.raises(PackError, match="missing name; missing base; missing base_hash"):
-        PackManifest.from_json('{"format": 1}')
-    for text in ("[]", "{", "null"):
-        with pytest.raises(PackError, match="the pack's manifest is not"):
-            PackManifest.from_json(text)
+def test_weights_that_no_pack_holds(tmp_path, tensor, key, reason):
+    StylePack(MANIFEST, {key: tensor}).save(tmp_path / "odd.safetensors")
+    with pytest.raises(PackError, match=f"odd.safetensors: .*{reason}"):
+        StylePack.load(tmp_path / "odd.safetensors")
 
 
 # from weights
@@ -184,8 +164,8 @@ def test_apply_restores_after_an_error(base, pack):
     assert all(torch.equal(weight, before[key]) for key, weight in base.generator.state_dict().items())
 
 
-def test_apply_inplace_stays(base, pack):
-    pack.apply_inplace(base.generator)
+def test_dress_stays(base, pack):
+    pack.dress(base.generator)
     torch.testing.assert_close(base.generator.state_dict(), tuned(), rtol=0, atol=2e-4)
 
 
@@ -193,9 +173,9 @@ def test_apply_checks_before_it_changes(base, pack):
     generator = Net(width=4)
     before = copy(generator)
     with pytest.raises(PackError, match=r"pack 'ink' does not fit: synthesis.0.weight is \[3, 2\], expected \[4, 2\]"):
-        pack.apply_inplace(generator)
+        pack.dress(generator)
     with pytest.raises(ConfigError, match="strength nan"):
-        pack.apply_inplace(base.generator, float("nan"))
+        pack.dress(base.generator, strength=float("nan"))
     assert all(torch.equal(weight, before[key]) for key, weight in generator.state_dict().items())
 
 

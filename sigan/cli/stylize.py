@@ -18,6 +18,8 @@ def stylize(
     out: options.Destination,
     style: Annotated[str, typer.Option("--style", metavar="NAME", help="An installed pack, a path, or a:0.6+b:0.4.")],
     strength: Annotated[float, typer.Option("--strength", metavar="0..1", help="How much of the style.")] = 1.0,
+    structure: Annotated[float, typer.Option("--structure", metavar="0..1", help="How much of its drawing.")] = 1.0,
+    color: Annotated[float, typer.Option("--color", metavar="0..1", help="How much of its colours.")] = 1.0,
     keep_color: Annotated[bool, typer.Option("--keep-color", help="Keep the photograph's colours.")] = False,
     refine: Annotated[int, typer.Option("--refine", metavar="N", help="Steps of optimising each inversion.")] = 0,
     faces: options.Faces = "largest",
@@ -40,8 +42,9 @@ def stylize(
     from sigan.cli import batch
     from sigan.stylization import StylizeConfig, Stylizer, stylize_folder
 
-    config = StylizeConfig(base=base, strength=strength, keep_color=keep_color, refine=refine, faces=faces,
-                           aligned=aligned, batch_size=batch_size, device=device, dtype=dtype, seed=seed, format=format)
+    config = StylizeConfig(base=base, strength=strength, structure=structure, color=color, keep_color=keep_color,
+                           refine=refine, faces=faces, aligned=aligned, batch_size=batch_size, device=device,
+                           dtype=dtype, seed=seed, format=format)
     items = batch.inputs(source, out, faces)
     stylizer = Stylizer(style, config)
     records = stylize_folder(stylizer, items, out, overwrite=overwrite, fail_fast=fail_fast)
