@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigan import bases, images, inversion, losses, mixing, packs
+from sigan import __version__, bases, images, inversion, losses, mixing, packs
 from sigan.errors import ConfigError, SiganError
 from sigan.events import TrainStep
 from sigan.runtime import resolve_device
@@ -25,6 +25,7 @@ STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
+TRIAL_FACES, TRIAL_SEED = 8, 1000  # faces of nobody that a pack is tried on; those of training have the seed itself
 CHUNK = 8  # pictures at once where memory matters
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
@@ -77,6 +78,16 @@ class TrainConfig:
             raise ConfigError(f"lr is {self.lr}; it must be more than 0")
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A pack tried on faces of the base: uint8 [R,R,3] each, and the distances from the references' statistics."""
+
+    faces: list[np.ndarray]
+    portraits: list[np.ndarray]
+    before: float
+    after: float
+
+
 class StyleTrainer:
     """Finetunes a copy of the base's synthesis network; the base itself is never touched.
 
@@ -119,8 +130,11 @@ class StyleTrainer:
         else:
             ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
             x = torch.cat([self.base.generator.synthesis(part) for part in ws.split(CHUNK)])
-        taps = [self.loss.features(part) for part in x.split(CHUNK)]
-        return ws, [torch.cat(same) for same in zip(*taps)]
+        return ws, self._taps(x)
+
+    def _taps(self, x: Tensor) -> list[Tensor]:
+        parts = [self.loss.features(part) for part in x.split(CHUNK)]
+        return [torch.cat(same) for same in zip(*parts)]
 
     def steps(self) -> Iterator[TrainStep]:
         """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
@@ -183,7 +197,10 @@ class StyleTrainer:
         return mixing.mix(self.ws, w, self.layers, self.config.alpha)
 
     def pack(self, name: str, **manifest) -> packs.StylePack:
-        """What has been learned so far, as a pack; keyword arguments fill the manifest (author, licence, card)."""
+        """What has been learned so far, as a pack with a preview; its weights are rounded as a pack's file holds them.
+
+        Keyword arguments fill the manifest (author, licence, references_licence, card).
+        """
         config = asdict(self.config)
         config.pop("device")
         config["swap_layers"] = list(config["swap_layers"])
@@ -192,5 +209,23 @@ class StyleTrainer:
             packs.PackManifest(name=name, base=self.base.name, base_hash=self.base.hash,
                                base_resolution=self.base.resolution, recipe=self.config.recipe, config=config,
                                seed=self.config.seed, steps=self.done, references=len(self.x),
-                               perceptual=self.loss.name, **facts),
-            self.base.generator.state_dict(), self.generator.state_dict())
+                               perceptual=self.loss.name, base_licence=self.base.licence,
+                               made_with=f"sigan {__version__}", **facts),
+            self.base.generator.state_dict(), self.generator.state_dict()).illustrated(self.base)
+
+    @torch.no_grad()
+    def trial(self, pack: packs.StylePack) -> Trial:
+        """Faces of nobody, none of them trained on, before and after `pack`, and how near they come to the references.
+
+        The distance is that of the recipe's distribution term, by its own net: 0 would be the references' own values.
+        """
+        ws = self.base.sample(len(self.x) * math.ceil(TRIAL_FACES / len(self.x)), seed=self.config.seed + TRIAL_SEED)
+        spread = losses.distributions(self.loss.features(self.x))
+        found: list[tuple[list[np.ndarray], float]] = []
+        for strength in (0.0, 1.0):
+            with pack.apply(self.base.generator, strength) as generator:
+                y = torch.cat([generator.synthesis(part) for part in ws.split(CHUNK)])
+            distance = losses.distribution_distance(losses.distributions(self._taps(y)), spread)
+            found.append((images.from_batch(y[:TRIAL_FACES]), float(distance)))
+        (faces, before), (portraits, after) = found
+        return Trial(faces, portraits, before, after)

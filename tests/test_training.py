@@ -45,7 +45,8 @@ def test_a_pack_gives_the_tuned_pictures_back(tiny_base, references):
     pack, ws = run.pack("ink", author="A"), tiny_base.sample(2)
     with pack.apply(tiny_base.generator) as generator:
         y = generator.synthesis(ws)
-    torch.testing.assert_close(y, run.generator.synthesis(ws), atol=2e-3, rtol=1e-2)  # fp16
+    tuned, untouched = run.generator.synthesis(ws), tiny_base.generator.synthesis(ws)
+    assert (y - tuned).abs().mean() < 0.1 * (untouched - tuned).abs().mean()  # 4 bits
     assert pack.manifest.steps == 3 and pack.manifest.references == 2 and pack.manifest.author == "A"
     assert pack.manifest.base_hash == tiny_base.hash
     kept = ("mapping.", "synthesis.canvas.luma.weight", "synthesis.canvas.chroma.weight")
