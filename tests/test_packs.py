@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sigan import packs
+from sigan import images, packs
 from sigan.errors import ConfigError, OutputError, PackError
 from sigan.packs import PackManifest, StylePack
 
@@ -65,6 +67,45 @@ def test_save_load_is_identity(pack, tmp_path):
     assert all(torch.equal(again.deltas[key], delta) for key, delta in pack.deltas.items())
     assert packs.read_manifest(tmp_path / "ink.safetensors") == MANIFEST
     assert [path.name for path in tmp_path.iterdir()] == ["ink.safetensors"]  # no temporary file stays
+
+
+def test_equal_packs_are_equal_files(pack, tmp_path):
+    for name in "ab":
+        pack.save(tmp_path / name)
+    StylePack.load(tmp_path / "a").save(tmp_path / "c")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_a_compact_pack_is_a_quarter_and_stays_as_it_is(tmp_path):
+    state = {"synthesis.w": torch.zeros(64, 256), "synthesis.b": torch.zeros(64)}
+    draw = torch.Generator().manual_seed(3)
+    target = {key: 0.1 * torch.randn(tensor.shape, generator=draw) for key, tensor in state.items()}
+    small = StylePack.from_weights(MANIFEST, state, target)
+    large = StylePack.from_weights(MANIFEST, state, target, compact=False)
+    small.save(tmp_path / "small")
+    large.save(tmp_path / "large")
+    again = StylePack.load(tmp_path / "small")
+    assert again.packed == {"synthesis.w"} and again.hash == small.hash != large.hash
+    assert all(torch.equal(again.deltas[key], delta) for key, delta in small.deltas.items())
+    assert (tmp_path / "small").stat().st_size < 0.4 * (tmp_path / "large").stat().st_size
+    error = (small.deltas["synthesis.w"].float() - target["synthesis.w"]).square().mean().sqrt()
+    assert 1e-4 < error < 0.1 * target["synthesis.w"].square().mean().sqrt()
+    torch.testing.assert_close(small.deltas["synthesis.b"].float(), target["synthesis.b"], rtol=1e-3, atol=1e-4)
+
+
+def test_the_preview_shows_the_bases_faces_before_and_after(tiny_base, tiny_pack, tmp_path):
+    before, side = copy(tiny_base.generator), tiny_base.resolution
+    strip = images.read(io.BytesIO(tiny_pack.illustrated(tiny_base).picture)).astype(int)
+    ws = tiny_base.sample(2)
+    with tiny_pack.apply(tiny_base.generator) as generator:
+        drawn = images.from_batch(generator.synthesis(ws))
+    faces = images.from_batch(tiny_base.generator.synthesis(ws))
+    assert strip.shape == (2 * (side + 4) + 4, 2 * (side + 4) + 4, 3)
+    shown = [strip[top:top + side, left:left + side] for top in (4, side + 8) for left in (4, side + 8)]
+    for cell, wanted in zip(shown, (faces[0], drawn[0], faces[1], drawn[1])):
+        distances = [np.abs(cell - other).mean() for other in (*faces, *drawn)]  # WebP loses much of such noise
+        assert min(distances) == np.abs(cell - wanted).mean()
+    assert all(torch.equal(weight, before[key]) for key, weight in tiny_base.generator.state_dict().items())
 
 
 def test_file_reads_as_plain_safetensors(pack, tmp_path):
@@ -189,6 +230,31 @@ def test_check_names_both_bases(base, pack):
     assert "different editions of 'mini'" in caught.value.hint
 
 
+def canvas_of(pack, base, **amounts) -> dict[str, torch.Tensor]:
+    """What the amounts change, as shares of the pack's deltas."""
+    before = copy(base.generator)
+    with pack.apply(base.generator, **amounts) as generator:
+        return {key: (weight - before[key]) for key, weight in generator.state_dict().items() if key in pack.deltas}
+
+
+def test_structure_and_color_are_two_halves_of_one_pack(tiny_base):
+    """Every weight belongs to one of them; the canvas' gain to both, luma's dimensions and chroma's."""
+    state, draw = copy(tiny_base.generator), torch.Generator().manual_seed(1)
+    target = {key: tensor + 0.1 * torch.randn(tensor.shape, generator=draw) if key.startswith("synthesis.") and
+              not key.endswith("noise_const") else tensor for key, tensor in state.items()}
+    pack = StylePack.from_weights(replace(MANIFEST, base_hash=tiny_base.hash), state, target)
+    drawn, coloured = (canvas_of(pack, tiny_base, structure=1 - c, color=c) for c in (0.0, 1.0))
+    for key, delta in pack.deltas.items():
+        torch.testing.assert_close(drawn[key] + coloured[key], delta.float(), atol=1e-6, rtol=1e-5)
+        if not key.endswith("canvas.gain"):
+            colours = "torgb" in key or "chroma" in key
+            assert not (drawn if colours else coloured)[key].any()
+    gain, luma = "synthesis.canvas.gain", tiny_base.generator.config.canvas_luma
+    assert not drawn[gain][luma:].any() and drawn[gain][:luma].all()
+    half = canvas_of(pack, tiny_base, strength=0.5, structure=0.5, color=0.5)
+    torch.testing.assert_close(half[gain], 0.25 * pack.deltas[gain].float(), atol=1e-6, rtol=1e-5)
+
+
 # blends
 
 @pytest.mark.parametrize(("spec", "pairs"), [
@@ -217,6 +283,7 @@ def test_blend_is_the_weighted_sum(base, pack):
                                    tuned(2, keys=("synthesis.0.weight", "synthesis.1.bias")))
     both = packs.blend([pack, other], [0.6, 0.4])
     assert both.manifest.name == "ink:0.6+line:0.4" and both.manifest.licence == "CC BY-NC-SA 4.0; CC0"
+    assert [part["hash"] for part in both.manifest.config["parts"]] == [pack.hash, other.hash]
     assert both.manifest.references == 4 and PackManifest.from_json(both.manifest.to_json()) == both.manifest
     start, first, second = copy(base.generator), tuned(), tuned(2, keys=("synthesis.0.weight", "synthesis.1.bias"))
     with both.apply(base.generator) as generator:

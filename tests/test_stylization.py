@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,51 @@ def test_the_base_stays_as_it_was(style, tiny_base):
 def test_a_wrong_shape_is_refused_at_the_door(style, tiny_base):
     with pytest.raises(ConfigError, match=r"got \[1, 3, 5, 5\]"):
         Stylizer(style, StylizeConfig(**CPU)).batch(torch.zeros(1, 3, 5, 5))
+
+
+def test_a_running_stylizer_changes_its_style(style, tiny_base, tiny_pack, tmp_path):
+    """Back and forth, it draws what a new one would: nothing of an earlier style stays."""
+    state = tiny_base.generator.state_dict()
+    key = "synthesis.b4.conv1.weight"
+    other = packs.StylePack(replace(tiny_pack.manifest, name="cold"), {key: 0.5 * torch.ones_like(state[key]).half()})
+    face, running = faces(tiny_base)[0], Stylizer(style, StylizeConfig(**CPU))
+    for wanted, amounts in ((other, {}), (style, {"strength": 0.5}), (other, {"strength": 1.0}), (style, {})):
+        running.use(wanted, **amounts)
+        fresh = Stylizer(wanted, replace(running.config))
+        assert running.identity == fresh.identity and running.pack.hash == fresh.pack.hash
+        assert near(np.asarray(running.stylize(face)), np.asarray(fresh.stylize(face)))
+    assert not near(np.asarray(Stylizer(other, StylizeConfig(**CPU)).stylize(face)), np.asarray(running.stylize(face)))
+
+
+def test_a_style_is_read_once(style, tmp_path, tiny_base):
+    running = Stylizer(style, StylizeConfig(**CPU))
+    Path(style).unlink()
+    running.use(style, strength=0.5)
+    with pytest.raises(ConfigError):
+        Stylizer(style, StylizeConfig(**CPU))
+
+
+def test_a_change_that_fails_changes_nothing(style, tiny_base, tiny_pack):
+    running = Stylizer(style, StylizeConfig(**CPU))
+    face, identity = faces(tiny_base)[0], running.identity
+    before = np.asarray(running.stylize(face))
+    foreign = replace(tiny_pack, manifest=replace(tiny_pack.manifest, base_hash="cd" * 32))
+    for wanted, changes, error in ((foreign, {}, PackError), ("nowhere", {}, UnknownStyleError),
+                                   (None, {"strength": 2.0}, ConfigError), (None, {"refine": 3}, ConfigError)):
+        with pytest.raises(error):
+            running.use(wanted, **changes)
+    assert running.identity == identity and np.array_equal(np.asarray(running.stylize(face)), before)
+
+
+@pytest.mark.parametrize("amount", ["structure", "color"])
+def test_an_amount_is_drawn_and_told(style, tiny_base, amount):
+    whole, part = (Stylizer(style, StylizeConfig(**{amount: value}, **CPU)) for value in (1.0, 0.0))
+    face = faces(tiny_base)[0]
+    changes = not near(np.asarray(whole.stylize(face)), np.asarray(part.stylize(face)))
+    assert changes is (amount == "color")  # `tiny_pack` moves a toRGB alone
+    assert whole.identity != part.identity
+    with pytest.raises(ConfigError, match=f"{amount} is 1.5"):
+        StylizeConfig(**{amount: 1.5})
 
 
 def test_a_blend_lies_between_its_parts(style, tiny_base, tiny_pack, tmp_path):
