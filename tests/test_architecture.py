@@ -16,7 +16,8 @@ MAX_LINES = 400
 FLOORS = (
     ("errors", "events"),
     ("nets",),
-    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "convert", "manifest"),
+    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
+     "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream"),
     ("inversion", "deltas", "packs", "styles"),
     ("training", "stylization", "evaluation", "report", "intake"),
@@ -33,7 +34,7 @@ ONLY_IN = {
     "PIL": {"images", "alignment", "stylization", "evaluation", "report", "cli"},
     "dlib": {"alignment", "evaluation", "cli.doctor"},
     "requests": {"downloads"},
-    "pickle": {"convert"},
+    "pickle": set(),  # checkpoints.py reads pickles; nothing runs them
 }
 NETS_MAY_IMPORT = {"torch", "math", "dataclasses", "collections", "typing", "functools", "itertools", "__future__"}
 LAZY = ("torch", "torchvision", "numpy", "PIL", "dlib", "lpips", "rich.progress", "face_recognition_models")

@@ -1,0 +1,119 @@
+"""NVIDIA's pickles: stylegan2-ada-pytorch, stylegan3's StyleGAN2, and the TensorFlow original."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sigan.convert import keys
+from sigan.convert.foreign import READS, Foreign, Part, channel_sizes, channels_by, facts, last, size, translated
+from sigan.errors import WeightsError
+from sigan.pickles import Record
+
+LAYOUT, ORIGINAL = "NVIDIA's layout", "the layout of the TensorFlow original"
+CONSTANTS = ("resample_filter",)
+MAX_DEPTH = 16  # of modules in modules
+ALIAS_FREE = re.compile(r"synthesis\.L(\d+)_(\d+)_(\d+)\.weight")  # layer, side, channels
+
+
+def read(tree: dict, source: str) -> Foreign:
+    """A checkpoint with `G_ema` and perhaps `D`."""
+    parts = {"generator": _generator(_module_state(tree["G_ema"], source), source)}
+    if tree.get("D") is not None:
+        parts["discriminator"] = _discriminator(_module_state(tree["D"], source), source)
+    return Foreign("nvidia", parts, facts(parts["generator"], []))
+
+
+def read_state(tree: dict, source: str) -> Foreign:
+    """A generator's state dict that nothing is wrapped around."""
+    part = _generator(tree, source)
+    return Foreign("nvidia", {"generator": part}, facts(part, []))
+
+
+def _generator(state: dict, source: str) -> Part:
+    _refuse_alias_free(state, source)
+    if any(key.startswith("mapping.embed.") for key in state):
+        raise WeightsError(f"{source} is a conditional generator, which draws by label", READS)
+    sizes = {**channel_sizes(channels_by(state, r"synthesis\.b(\d+)\.conv1\.bias")),
+             "mapping_layers": 1 + last(state, r"mapping\.fc(\d+)\."),
+             "z_dim": size(state, "mapping.fc0.weight", 1, 512), "w_dim": size(state, "mapping.fc0.weight", 0, 512)}
+    return translated("generator", state, keys.nvidia_generator, sizes, LAYOUT, source, CONSTANTS)
+
+
+def _discriminator(state: dict, source: str) -> Part:
+    channels = {r // 2: c for r, c in channels_by(state, r"b(\d+)\.conv1\.bias").items()}
+    channels |= channels_by(state, r"b(\d+)\.fromrgb\.bias")
+    return translated("discriminator", state, keys.nvidia_discriminator, channel_sizes(channels), LAYOUT, source,
+                      CONSTANTS)
+
+
+def _refuse_alias_free(state: dict, source: str) -> None:
+    """StyleGAN3 (arXiv 2106.12423) is named: T has 3x3 kernels, R, the rotation-equivariant one, 1x1."""
+    layers = {int(match[1]): (int(match[2]), size(state, key, 3, 3)) for key in state
+              if (match := ALIAS_FREE.fullmatch(key))}
+    if layers:
+        letter = "R" if layers[min(layers)][1] == 1 else "T"
+        raise WeightsError(f"{source} is a StyleGAN3-{letter} generator of {layers[max(layers)][0]}², not StyleGAN2: "
+                           "its codes and layers are other ones", READS)
+
+
+def _module_state(module: Any, source: str) -> dict[str, Any]:
+    """The state dict of a pickled module: parameters and persistent buffers by their dotted names."""
+    found: dict[str, Any] = {}
+    pending = [("", module, 0)]
+    while pending:
+        prefix, node, depth = pending.pop()
+        state = node.state if isinstance(node, Record) else None
+        if not isinstance(state, dict) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
+            raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} is no module of PyTorch", READS)
+        transient = state.get("_non_persistent_buffers_set") or ()
+        for name, value in [*_members(state, "_parameters"), *_members(state, "_buffers")]:
+            if value is not None and name not in transient:
+                found[prefix + name] = value
+        pending += [(f"{prefix}{name}.", child, depth + 1) for name, child in _members(state, "_modules")
+                    if child is not None]
+    return found
+
+
+def _members(state: dict, group: str) -> list[tuple[str, Any]]:
+    members = state.get(group)
+    members = members.state if isinstance(members, Record) else members
+    return [(str(name), value) for name, value in members.items()] if isinstance(members, dict) else []
+
+
+# ---- the TensorFlow original
+
+def is_tensorflow(tree: Any) -> bool:
+    return isinstance(tree, tuple) and len(tree) == 3 and all(
+        isinstance(net, Record) and net.kind.startswith("dnnlib.tflib") for net in tree)
+
+
+def read_tensorflow(tree: tuple, source: str) -> Foreign:
+    """G, D and the averaged G, which alone is taken of the two."""
+    state = _variables(tree[2], source)
+    sizes = {**channel_sizes(channels_by(state, r"synthesis/(\d+)x\1/Conv1?/bias")),
+             "mapping_layers": 1 + last(state, r"mapping/Dense(\d+)/"),
+             "z_dim": size(state, "mapping/Dense0/weight", 0, 512),
+             "w_dim": size(state, "mapping/Dense0/weight", 1, 512)}
+    generator = translated("generator", state, keys.tensorflow_generator, sizes, ORIGINAL, source, ("lod",))
+    state = _variables(tree[1], source)
+    channels = {r // 2: c for r, c in channels_by(state, r"(\d+)x\1/Conv1_down/bias").items()}
+    channels |= channels_by(state, r"(\d+)x\1/FromRGB/bias")
+    discriminator = translated("discriminator", state, keys.tensorflow_discriminator, channel_sizes(channels),
+                               ORIGINAL, source, ("lod",))
+    return Foreign("nvidia-legacy", {"generator": generator, "discriminator": discriminator}, facts(generator, []))
+
+
+def _variables(network: Any, source: str) -> dict[str, Any]:
+    """A pickled network's variables; those of its components after the component's name and `/`."""
+    found: dict[str, Any] = {}
+    pending = [("", network, 0)]
+    while pending:
+        prefix, node, depth = pending.pop()
+        state = node.state if isinstance(node, Record) else None
+        variables = state.get("variables") if isinstance(state, dict) else None
+        if not isinstance(variables, list) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
+            raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} has no variables", READS)
+        found |= {prefix + str(pair[0]): pair[1] for pair in variables if isinstance(pair, tuple) and len(pair) == 2}
+        pending += [(f"{prefix}{name}/", child, depth + 1) for name, child in _members(state, "components")]
+    return found
