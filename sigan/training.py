@@ -196,10 +196,11 @@ class StyleTrainer:
         w = self.base.generator.mapping(z.to(self.device))
         return mixing.mix(self.ws, w, self.layers, self.config.alpha)
 
-    def pack(self, name: str, **manifest) -> packs.StylePack:
-        """What has been learned so far, as a pack with a preview; its weights are rounded as a pack's file holds them.
+    def pack(self, name: str, compact: bool = True, **manifest) -> packs.StylePack:
+        """What has been learned so far, as a pack with a preview.
 
-        Keyword arguments fill the manifest (author, licence, references_licence, card).
+        compact: rounded to what a small file holds (`StylePack.compacted`); otherwise all in fp16. Other keyword
+        arguments fill the manifest (author, licence, references_licence, card).
         """
         config = asdict(self.config)
         config.pop("device")
@@ -211,7 +212,7 @@ class StyleTrainer:
                                seed=self.config.seed, steps=self.done, references=len(self.x),
                                perceptual=self.loss.name, base_licence=self.base.licence,
                                made_with=f"sigan {__version__}", **facts),
-            self.base.generator.state_dict(), self.generator.state_dict()).illustrated(self.base)
+            self.base.generator.state_dict(), self.generator.state_dict(), compact).illustrated(self.base)
 
     @torch.no_grad()
     def trial(self, pack: packs.StylePack) -> Trial:
