@@ -56,6 +56,9 @@ def _directory(data: memoryview, source: str):
         name = bytes(data[at + 46 : at + 46 + n_name]).decode("utf-8", "replace")
         extra = data[at + 46 + n_name : at + 46 + n_name + n_extra]
         size, packed, start = _wide(extra, [size, packed, start])
+        if "/code/" in name:
+            raise WeightsError(f"{source} is a TorchScript program: it holds code ({ascii(name)})",
+                               "give a file of weights")
         if flags & 1:
             raise WeightsError(f"{source}: entry {ascii(name)} is encrypted", REMEDY)
         if method or packed != size:

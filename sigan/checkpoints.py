@@ -82,8 +82,6 @@ def _safetensors(path: Path) -> Record:
 def _archive(data: memoryview, source: str) -> Any:
     found = archives.entries(data, source)
     pickled = [name for name in found if name.endswith("/data.pkl") and name.count("/") == 1]
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in found):
-        raise WeightsError(f"{source} is a TorchScript program, not weights", "give the file of weights")
     if len(pickled) != 1:
         raise WeightsError(f"{source} is an archive, but no checkpoint: it holds {_some(found)}",
                            "unpack it and import the checkpoint inside, if there is one")

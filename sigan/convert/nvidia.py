@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
+
 from sigan.convert import keys
 from sigan.convert.foreign import READS, Foreign, Part, channel_sizes, channels_by, facts, last, size, translated
 from sigan.errors import WeightsError
@@ -114,6 +116,7 @@ def _variables(network: Any, source: str) -> dict[str, Any]:
         variables = state.get("variables") if isinstance(state, dict) else None
         if not isinstance(variables, list) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
             raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} has no variables", READS)
-        found |= {prefix + str(pair[0]): pair[1] for pair in variables if isinstance(pair, tuple) and len(pair) == 2}
+        found |= {prefix + str(pair[0]): torch.tensor(pair[1]) if isinstance(pair[1], float) else pair[1]  # a scalar
+                  for pair in variables if isinstance(pair, tuple) and len(pair) == 2}
         pending += [(f"{prefix}{name}/", child, depth + 1) for name, child in _members(state, "components")]
     return found
