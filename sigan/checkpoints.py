@@ -210,6 +210,7 @@ PLAIN: dict[str, Kind | Callable[..., Any]] = {
     **{f"{module}.{name}": _set for module in ("builtins", "__builtin__") for name in ("set", "frozenset")},
     **{f"{module}.{name}": Kind(name) for module in ("builtins", "__builtin__") for name in ("object", "list", "dict")},
     **{f"{module}._reconstructor": _reconstructed for module in ("copyreg", "copy_reg")},
+    **{f"{module}.bytes": lambda budget: memoryview(b"") for module in ("builtins", "__builtin__")},  # of nothing
     "_codecs.encode": _bytes,
     **{f"pathlib.{name}": _path for name in ("Path", "PurePath", "PosixPath", "WindowsPath", "PurePosixPath",
                                              "PureWindowsPath")},
