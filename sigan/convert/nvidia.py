@@ -44,7 +44,7 @@ def _generator(state: dict, source: str) -> Part:
 
 def _discriminator(state: dict, source: str) -> Part:
     channels = {r // 2: c for r, c in channels_by(state, r"b(\d+)\.conv1\.bias").items()}
-    channels |= channels_by(state, r"b(\d+)\.fromrgb\.bias")
+    channels |= channels_by(state, r"b(\d+)\.conv0\.bias")
     return translated("discriminator", state, keys.nvidia_discriminator, channel_sizes(channels), LAYOUT, source,
                       CONSTANTS)
 
@@ -100,7 +100,7 @@ def read_tensorflow(tree: tuple, source: str) -> Foreign:
     generator = translated("generator", state, keys.tensorflow_generator, sizes, ORIGINAL, source, ("lod",))
     state = _variables(tree[1], source)
     channels = {r // 2: c for r, c in channels_by(state, r"(\d+)x\1/Conv1_down/bias").items()}
-    channels |= channels_by(state, r"(\d+)x\1/FromRGB/bias")
+    channels |= channels_by(state, r"(\d+)x\1/Conv0/bias")
     discriminator = translated("discriminator", state, keys.tensorflow_discriminator, channel_sizes(channels),
                                ORIGINAL, source, ("lod",))
     return Foreign("nvidia-legacy", {"generator": generator, "discriminator": discriminator}, facts(generator, []))
