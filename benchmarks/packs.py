@@ -83,6 +83,18 @@ def store(pack: StylePack, scheme: Scheme) -> tuple[dict[str, Tensor], float]:
     return found, size / 1e6
 
 
+def faces_of(base: sigan.Base, folder: Path, count: int) -> Tensor:
+    """Codes [N,L,C] of the first photographs in which a face is found."""
+    faces = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in images.SUFFIXES and len(faces) < count:
+            try:
+                faces.append(sigan.align(path, size=base.resolution)[0].image)
+            except sigan.SiganError as error:
+                print(f"left out: {error.message}")
+    return sigan.invert(base, images.to_batch(faces))
+
+
 @torch.no_grad()
 def draw(base: sigan.Base, ws: Tensor, found: Mapping[str, Tensor], pack: StylePack) -> Tensor:
     with StylePack(pack.manifest, dict(found)).apply(base.generator) as generator:
@@ -95,18 +107,11 @@ def measure_storage(paths: list[Path], photos: Path, squeezenet: Path, count: in
         if pack.packed:
             raise SystemExit(f"{path} is compact already: what it lost cannot be measured; `sigan train --full`")
     base, net = sigan.load_base(packs[0].manifest.base), SqueezeNet.load(squeezenet)
-    faces = []
-    for path in sorted(photos.rglob("*")):
-        if path.suffix.lower() in images.SUFFIXES and len(faces) < count:
-            try:
-                faces.append(sigan.align(path, size=base.resolution)[0].image)
-            except sigan.SiganError as error:
-                print(f"left out: {error.message}")
-    ws = sigan.invert(base, images.to_batch(faces))
+    ws = faces_of(base, photos, count)
     full = [draw(base, ws, pack.deltas, pack) for pack in packs]
     taps = [net(y) for y in full]
     plain = net(draw(base, ws, {}, packs[0]))
-    print(f"\n{len(packs)} packs of base {base.name} {base.resolution}², {len(faces)} photographs; base against style: "
+    print(f"\n{len(packs)} packs of base {base.name} {base.resolution}², {len(ws)} photographs; base against style: "
           + ", ".join(f"{pack.manifest.name} {distance(plain, tap).mean():.2f}" for pack, tap in zip(packs, taps)))
     print(f"visible from about {VISIBLE}\n\n| stored as | MB | distance, mean | worst | grey levels |")
     print("|---|---|---|---|---|")

@@ -49,6 +49,19 @@ def test_no_results_is_said(tmp_path):
         script("contact_sheet").main(str(tmp_path / "in"), str(tmp_path / "out"), str(tmp_path / "sheet.png"))
 
 
+def test_the_strips_of_mixing_are_drawn_by_a_running_stylizer(tiny_base, tiny_pack, tmp_path, monkeypatch):
+    for name in ("warm", "cold"):
+        tiny_pack.save(tmp_path / f"{name}.safetensors")
+    styles = ",".join(str(tmp_path / f"{name}.safetensors") for name in ("warm", "cold"))
+    monkeypatch.setattr(sys, "argv", ["mixing", str(tmp_path / "out"), "--styles", styles])
+    script("mixing").main()
+    sheets = {path.stem: np.asarray(Image.open(path)) for path in (tmp_path / "out").iterdir()}
+    assert {name: len(sheet) for name, sheet in sheets.items()} == {"strength": 76, "blend": 112, "bands": 76}
+    cells = [sheets["strength"][4:36, -36 * place - 36:-36 * place - 4].astype(float) for place in range(5)][::-1]
+    far = [np.abs(cell - cells[0]).mean() for cell in cells]  # stronger is further from the face
+    assert far == sorted(far) and far[-1] > far[1] + 1
+
+
 PROBE = """
 import sys
 from pathlib import Path
