@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ import sigan
 from benchmarks.run import machine
 from sigan import deltas, images, manifest
 from sigan.nets.stylegan2 import Generator, GeneratorConfig
-from sigan.packs import StylePack
+from sigan.packs import StylePack, blend
 
 Scheme = Callable[[Tensor], tuple[Tensor, float]]  # a delta -> as it comes back, and bytes stored
 VISIBLE = 0.01  # SqueezeNet distance; beyond it two pictures may be told apart
@@ -148,12 +149,13 @@ def measure_speed(title: str, generator: Generator, packs: list[StylePack], runs
         size = path.stat().st_size / 1e6
         read = milliseconds(lambda: StylePack.load(path), runs)
         light = milliseconds(lambda: manifest.read_manifest(path), runs)
-    turns = iter(range(10**6))
+    turns = cycle([second, first])
     numbers = sum(delta.numel() for delta in first.deltas.values()) / 1e6
     print(f"\n{title}: {numbers:.2f} million numbers, {size:.2f} MB; threads: {torch.get_num_threads()}")
     print(f"- apply to the base: {milliseconds(lambda: first.dress(generator, state), runs)}")
     print("- change style, both in memory: "
-          + milliseconds(lambda: (first, second)[next(turns) % 2].dress(generator, state), runs))
+          + milliseconds(lambda: next(turns).dress(generator, state), runs))
+    print(f"- blend two: {milliseconds(lambda: blend(packs[:2], [0.6, 0.4]), runs)}" if len(packs) > 1 else "")
     print(f"- read from the file, checked and decoded: {read}")
     print(f"- read the manifest alone: {light}")
 
@@ -192,6 +194,9 @@ def main() -> None:
         packs = [StylePack.load(path).compacted() for path in arguments.packs]
         base = sigan.load_base(packs[0].manifest.base)
         measure_speed(f"{base.name} {base.resolution}²", base.generator, packs, arguments.runs)
+        stylizer = sigan.Stylizer(packs[0], sigan.StylizeConfig(base=base.name, device="cpu"))
+        turns = cycle([packs[-1], packs[0]])
+        print(f"- Stylizer.use: {milliseconds(lambda: stylizer.use(next(turns)), arguments.runs)}")
     if arguments.large:
         measure_speed("random 1024², synthetic deltas", *large(), arguments.runs)
 

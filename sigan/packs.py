@@ -270,12 +270,18 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
             raise PackError(f"packs '{first.name}' and '{m.name}' belong to different bases: '{first.base}' "
                             f"(hash {first.base_hash[:8]}…) and '{m.base}' (hash {m.base_hash[:8]}…)",
                             "blend packs of one base")
-    deltas: dict[str, Tensor] = {}
+    shares: dict[str, list[tuple[Tensor, float]]] = {}
     for pack, weight in zip(packs, weights, strict=True):
-        shared = {key: delta.shape for key, delta in pack.deltas.items() if key in deltas}
-        _check_shapes(shared, deltas, f"pack '{pack.manifest.name}'")
+        _check_shapes({key: delta.shape for key, delta in pack.deltas.items() if key in shares},
+                      {key: parts[0][0] for key, parts in shares.items()}, f"pack '{pack.manifest.name}'")
         for key, delta in pack.deltas.items():
-            deltas[key] = deltas.get(key, 0) + weight * delta.float()
+            shares.setdefault(key, []).append((delta, weight))
+    deltas = {}
+    for key, ((delta, weight), *others) in shares.items():  # weight by weight: a buffer that stays in the cache
+        total = delta.float() * weight
+        for other, share in others:
+            total.add_(other, alpha=share)
+        deltas[key] = total.half()
     manifests = [pack.manifest for pack in packs]
     name = "+".join(f"{m.name}:{weight:g}" for m, weight in zip(manifests, weights, strict=True))
     parts = [{"name": pack.manifest.name, "weight": float(weight), "hash": pack.hash, "recipe": pack.manifest.recipe,
@@ -283,7 +289,7 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
     manifest = replace(first, name=name, recipe="blend", config={"parts": parts}, created="", card="", figures={},
                        steps=max(m.steps for m in manifests), references=sum(m.references for m in manifests),
                        **{key: _joined(getattr(m, key) for m in manifests) for key in JOINED})
-    return StylePack(manifest, {key: delta.half() for key, delta in deltas.items()})
+    return StylePack(manifest, deltas)
 
 
 def _check_picture(picture: bytes) -> None:

@@ -104,6 +104,8 @@ def test_one_bad_file_never_stops_the_rest(draw, tmp_path, capsys):
     ({"style": "foreign"}, 7, "belongs to base 'huge'", "--base huge"),
     ({"style": "torn.png"}, 7, "torn.png", ""),
     ({"options": ["--strength", "2"]}, 2, "strength is 2.0", ""),
+    ({"options": ["--structure", "-1"]}, 2, "structure is -1.0", ""),
+    ({"options": ["--color", "nan"]}, 2, "color is nan", ""),
     ({"options": ["--device", "tpu"]}, 2, "device is 'tpu'", "--device auto"),
     ({"options": ["--batch-size", "0"]}, 2, "batch_size is 0", ""),
 ])
@@ -121,6 +123,15 @@ def test_bad_input_is_named_with_a_remedy_and_leaves_nothing(change, code, said,
     err = capsys.readouterr().err
     assert said in err and hint in err and "Traceback" not in err
     assert names(tmp_path) == before and not (tmp_path / "out").exists()
+
+
+def test_amounts_change_the_portrait(draw, tmp_path):
+    picture = draw(tmp_path / "a.png")
+    amounts = {"whole": (), "bare": ("--color", "0", "--structure", "0"), "none": ("--strength", "0")}
+    for folder, options in amounts.items():
+        assert stylize(picture, tmp_path / folder, *options, "--quiet") == 0
+    whole, bare, none = (images.read(tmp_path / folder / "a.png") for folder in ("whole", "bare", "none"))
+    assert (bare == none).all() and (whole != none).any()
 
 
 def test_a_blend_and_colours_run(draw, tmp_path):
