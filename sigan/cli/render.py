@@ -10,6 +10,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from sigan import manifest
+
 T = TypeVar("T")
 
 
@@ -18,10 +20,17 @@ def interactive() -> bool:
     return sys.stderr.isatty()
 
 
+def visible(text: str) -> str:
+    """The text with what a terminal would obey spelled out: names of files and plugins come from anywhere."""
+    if manifest.printable(text, lines=True):
+        return text
+    return "".join(c if manifest.printable(c, lines=True) else ascii(c)[1:-1] for c in text)
+
+
 def note(text: str, quiet: bool = False) -> None:
     """One line on stderr, unless `quiet`."""
     if not quiet:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{visible(text)}\n")
         sys.stderr.flush()
 
 
@@ -66,7 +75,7 @@ def _plain(value: Any) -> Any:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on stderr: drawn by rich on a terminal, plain aligned columns elsewhere."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if interactive():
         _rich_table(title, columns, cells)
         return
