@@ -9,10 +9,9 @@ Reading names and facts imports no torch.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -255,6 +254,8 @@ def _read(path: Path, part: str) -> tuple[nn.Module, dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from sigan.nets.unfilled import Unfilled
+
     try:
         text = weights.read_header(path).get("__metadata__", {})
         kind = text.get("kind", part)
@@ -267,33 +268,11 @@ def _read(path: Path, part: str) -> tuple[nn.Module, dict[str, str]]:
         raise _unreadable(path, part, error) from error
     except (SafetensorError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise WeightsError(f"{path} holds no {part}: {type(error).__name__}: {error}", _remedy(path.parent)) from error
-    with unfilled():
+    with Unfilled():
         net = getattr(import_module(module), net_name)(config)
     state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     weights.load_strict(net, state, str(path), _remedy(path.parent))
     return net.eval().requires_grad_(False), text
-
-
-@contextlib.contextmanager
-def unfilled() -> Iterator[None]:
-    """Random initialisation does nothing inside: the weights are about to be replaced.
-
-    Unlike on the meta device, constant buffers that no file holds (FIR taps) keep their values.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    idle = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.normal_, torch.nn.init.uniform_,
-            torch.nn.init.kaiming_uniform_, torch.nn.init.kaiming_normal_, torch.nn.init.xavier_uniform_}
-
-    class Unfilled(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            if function in idle:
-                return args[0] if args else kwargs["tensor"]
-            return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
-
-    with Unfilled():
-        yield
 
 
 def write_net(net: nn.Module, path: Path, licence: str, half: bool = True) -> None:

@@ -205,10 +205,12 @@ def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
 
     from safetensors.torch import save_file
 
+    from sigan.nets.unfilled import Unfilled
+
     kind = "e4e" if net == "encoder" else net
     module, net_name, config_name = bases.KINDS[kind]
     config = getattr(import_module(module), config_name)(**part.config)
-    with bases.unfilled():
+    with Unfilled():
         model = getattr(import_module(module), net_name)(config)
     state = {key: value.float() if value.is_floating_point() else value for key, value in part.state.items()}
     weights.load_strict(model, state, f"the {net}", "this is a fault of sigan's: please report it")

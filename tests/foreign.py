@@ -38,13 +38,16 @@ def encoder(resolution: int = 32, seed: int = 2, **sizes):
     from sigan.nets.e4e import E4eConfig, E4eEncoder
 
     sizes = {"w_dim": 24, "width": 16, "input_resolution": 64, **sizes}
-    return shaken(E4eEncoder(E4eConfig(resolution=resolution, **sizes)), seed)
+    return shaken(E4eEncoder(E4eConfig(resolution=resolution, **sizes)), seed, by_fan=True)
 
 
-def shaken(net, seed: int):
+def shaken(net, seed: int, by_fan: bool = False):
+    """The net with random numbers everywhere; `by_fan` keeps those of plain convolutions small."""
     draw = torch.Generator().manual_seed(seed)
     for name, value in net.state_dict().items():
         noise = torch.randn(value.shape, generator=draw)
+        if by_fan and value.ndim == 4:
+            noise *= (2 / value[0].numel()) ** 0.5
         value.copy_(0.5 + noise.abs() if name.endswith("running_var") else noise)
     return net.eval().requires_grad_(False)
 

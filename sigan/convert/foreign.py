@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sigan.convert import keys
@@ -15,6 +14,7 @@ from sigan.errors import ConfigError, WeightsError
 from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
 from sigan.nets.e4e import E4eConfig, E4eEncoder
 from sigan.nets.stylegan2 import Generator, GeneratorConfig
+from sigan.nets.unfilled import Unfilled
 
 READS = "sigan reads StyleGAN2 of rosinality, JoJoGAN and NVIDIA, e4e, and codes in w+"
 MAX_RESOLUTION = 4096
@@ -73,7 +73,7 @@ def translated(net: str, state: Mapping[str, Any], table: Callable[[Any], keys.T
     except ConfigError as error:
         raise WeightsError(f"{source} looks like a {net} in {layout}, but of no possible size: {error.message}",
                            READS) from error
-    with torch.device("meta"):
+    with Unfilled():
         empty = model(config)
     what = f"a {net} of {config.resolution}² in {layout}"
     return Part(net, config.to_dict(), keys.translate(state, table(config), empty, what, source, constants, given))

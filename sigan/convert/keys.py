@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sigan.errors import WeightsError
 from sigan.nets.discriminator import DiscriminatorConfig
 from sigan.nets.e4e import E4eConfig, E4eEncoder
 from sigan.nets.stylegan2 import GeneratorConfig
+from sigan.nets.unfilled import Unfilled
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ Table = dict[str, tuple[str, Layout]]
 
 def translate(state: Mapping[str, Any], table: Table, net: nn.Module, what: str, source: str,
               constants: tuple[str, ...] = (), given: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The state of `net` (on the meta device) from that of another program.
+    """The state of `net`, whose own numbers do not matter, from that of another program.
 
     Left out: their keys that end in one of `constants`, and our keys in `given`, which the caller adds. One
     WeightsError lists every missing, unexpected and mis-shaped key, sorted, by their names.
@@ -173,5 +173,5 @@ def tensorflow_discriminator(config: DiscriminatorConfig) -> Table:
 
 def e4e_encoder(config: E4eConfig) -> Table:
     """e4e's names are ours; its mean codes are kept elsewhere in the file."""
-    with torch.device("meta"):
+    with Unfilled():
         return {ours: (ours, SAME) for ours in E4eEncoder(config).state_dict() if ours != "w_avg"}

@@ -11,6 +11,7 @@ from sigan.convert import keys
 from sigan.convert.foreign import READS, Foreign, Part, channel_sizes, facts, last, named_state, shown, size, translated
 from sigan.errors import WeightsError
 from sigan.nets.stylegan2 import GeneratorConfig, Mapping
+from sigan.nets.unfilled import Unfilled
 from sigan.tensors import StoredTensor
 
 LAYOUT = "rosinality's layout"
@@ -69,7 +70,7 @@ def _first_code(mean: Any, w_dim: int, source: str) -> Tensor:
 def mean_code(part: Part) -> Tensor:
     """The mean of a generator's codes over seeded draws.  [C]"""
     config = GeneratorConfig(**part.config)
-    with torch.device("meta"):
+    with Unfilled():
         net = Mapping(config)
     state = {key: part.state[f"mapping.{key}"].float() for key, _ in net.named_parameters()}
     net.load_state_dict({**state, "w_avg": torch.zeros(config.w_dim)}, assign=True)
