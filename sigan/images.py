@@ -47,6 +47,16 @@ def read(path: str | Path) -> np.ndarray:
                                    "open and save it again as PNG or JPEG, or take it out of the folder") from error
 
 
+def decodes(content: bytes, formats: Sequence[str]) -> bool:
+    """Whether every pixel of a file in one of these formats can be read; its colour profile is not looked at."""
+    try:
+        with Image.open(io.BytesIO(content), formats=[name.upper() for name in formats]) as img:
+            img.load()
+    except Exception:  # decoders of broken files raise nearly everything
+        return False
+    return True
+
+
 def _reason(error: Exception) -> str:
     text = str(error) or type(error).__name__
     return "not a known picture format" if text.startswith("cannot identify") else text

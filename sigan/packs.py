@@ -17,12 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sigan.errors import ConfigError, PackError, UnreadableImageError
+from sigan.errors import ConfigError, PackError
 from sigan.manifest import (
     FETCH_AGAIN,
     FORMAT,
     KEY,
     PREVIEW_KEY,
+    PREVIEWS,
     PackManifest,
     encode_preview,
     named,
@@ -164,7 +165,7 @@ class StylePack:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        from sigan import deltas
+        from sigan import deltas, images
 
         header = read_header(file, size)
         manifest, picture = header.manifest, header.preview
@@ -176,8 +177,8 @@ class StylePack:
         stated = header.metadata.get("modelspec.hash_sha256")
         if stated != _tensor_hash(data):
             raise PackError(f"is corrupt: its weights do not have the hash it states, {quoted(stated)}", FETCH_AGAIN)
-        if picture is not None:
-            _check_picture(picture)
+        if picture is not None and not images.decodes(picture, PREVIEWS):
+            raise PackError("the pack's preview cannot be read as a picture", FETCH_AGAIN)
         try:
             found, packed = deltas.decode(load(data))
         except (SafetensorError, ValueError) as error:
@@ -290,16 +291,6 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
                        steps=max(m.steps for m in manifests), references=sum(m.references for m in manifests),
                        **{key: _joined(getattr(m, key) for m in manifests) for key in JOINED})
     return StylePack(manifest, deltas)
-
-
-def _check_picture(picture: bytes) -> None:
-    """PackError unless every pixel of the preview can be read."""
-    from sigan import images
-
-    try:
-        images.read(io.BytesIO(picture))
-    except UnreadableImageError as error:
-        raise PackError("the pack's preview cannot be read as a picture", FETCH_AGAIN) from error
 
 
 def _check_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor], what: str) -> None:

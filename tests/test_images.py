@@ -169,3 +169,11 @@ def test_contact_sheet_places_each_picture():
     assert sheet[8, 8].tolist() == [255, 0, 0] and sheet[8, 20].tolist() == [0, 0, 255]
     assert sheet[20, 8].tolist() == [255, 255, 255] and sheet[20, 20].tolist() == [255, 0, 0]
     assert images.contact_sheet([[red], [blue]], labels=["a", "b"], cell=8).shape[1] > 100
+
+
+def test_what_decodes_does(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    png = images.encode(picture)
+    assert images.decodes(png, ["png", "webp"]) and images.decodes(images.encode(picture, "webp"), ["png", "webp"])
+    assert not images.decodes(png, ["webp"]) and not images.decodes(images.encode(picture, "jpeg"), ["png", "webp"])
+    assert not images.decodes(png[:-600], ["png"]) and not images.decodes(b"", ["png"])
