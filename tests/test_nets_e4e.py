@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sigan import images
+from sigan import convert, images
 from sigan.errors import ConfigError
 from sigan.nets.e4e import E4eConfig, E4eEncoder
+from sigan.nets.unfilled import Unfilled
 
 TINY = E4eConfig(resolution=256, w_dim=16, width=16, input_resolution=32)
 
@@ -32,28 +33,33 @@ def oracle(shared) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def full(shared) -> E4eEncoder:
-    """The encoder of a 64² generator with the oracle's weights; its trunk in double precision."""
+def full(shared, tmp_path_factory):
+    """The encoder of a 64² generator with the oracle's weights, read from a file; its trunk in double precision."""
     sys.path.insert(0, str(shared / "oracles"))
     import detweights
 
-    with torch.device("meta"):
-        net = E4eEncoder(E4eConfig(resolution=64))
-    net = net.to_empty(device="cpu").eval().requires_grad_(False)
+    with Unfilled():
+        net = E4eEncoder(E4eConfig(resolution=64)).eval().requires_grad_(False)
     weights = torch.nn.Module()
     weights.state_dict = lambda: {k: v for k, v in net.state_dict().items() if k != "w_avg"}
     detweights.fill(weights, mode="fan")
-    net.w_avg.copy_(detweights.randn("latent_avg", 10, 512))
+    path = tmp_path_factory.mktemp("e4e") / "weights.pt"
+    torch.save({"state_dict": {f"encoder.{k}": v for k, v in weights.state_dict().items()},
+                "latent_avg": detweights.randn("latent_avg", 10, 512)}, path)
+    part = convert.read(path).parts["encoder"]
+    assert part.config == net.config.to_dict()
+    net.load_state_dict(part.state, assign=True)
     net.input_layer.double()
     net.body.double()
-    return net
+    yield net
+    path.unlink()  # 600 MB
 
 
 def test_the_names_are_the_original_s(shared):
     lines = (shared / "oracles" / "e4e_sig_64.safetensors.keys.txt").read_text().splitlines()
     theirs = {name: shape for name, shape in (line.rsplit(" torch.", 1)[0].split(" ", 1) for line in lines)
               if not name.endswith("num_batches_tracked")}
-    with torch.device("meta"):
+    with Unfilled():
         ours = E4eEncoder(E4eConfig(resolution=64)).state_dict()
     assert ours.pop("w_avg").shape == (10, 512)
     assert {k: str(tuple(v.shape)) for k, v in ours.items()} == theirs
