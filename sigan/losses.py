@@ -66,12 +66,17 @@ def _sorted(x: Tensor, cells: int) -> Tensor:
 
 
 def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Mean distance of two pictures sets' `distributions`, the first set a multiple of the second.  -> []
+    """Mean distance of two picture sets' `distributions`, each value of `a` from the one of equal rank in `b`.  -> []
 
     1-D optimal transport, as in sliced Wasserstein texture losses (arXiv 2006.07229).
     """
-    times = a[0].shape[-1] // b[0].shape[-1]
-    return sum((x - y.repeat_interleave(times, -1)).abs().mean() for x, y in zip(a, b)) / len(a)
+    return sum((x - _ranked(y, x.shape[-1])).abs().mean() for x, y in zip(a, b)) / len(a)
+
+
+def _ranked(values: Tensor, n: int) -> Tensor:
+    """n of the sorted values, evenly spread over their ranks.  [...,M] -> [...,n]"""
+    m = values.shape[-1]
+    return values if m == n else values[..., (torch.arange(n, device=values.device) * 2 + 1) * m // (2 * n)]
 
 
 class LpipsVgg:
