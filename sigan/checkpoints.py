@@ -13,7 +13,7 @@ from typing import Any
 
 from sigan import archives, tensors
 from sigan.errors import WeightsError
-from sigan.pickles import Allowed, Budget, Kind, Record, Refused, load, plain_key
+from sigan.pickles import Allowed, Budget, Kind, Record, Refusal, Refused, load, plain_key
 
 STREAM = 0x1950A86A20F9469CFC6C  # first number of PyTorch's older format
 STREAM_VERSION = 1001
@@ -86,7 +86,7 @@ def _archive(data: memoryview, source: str) -> Any:
         raise WeightsError(f"{source} is an archive, but no checkpoint: it holds {_some(found)}",
                            "unpack it and import the checkpoint inside, if there is one")
     folder = pickled[0].removesuffix("data.pkl")
-    if bytes(found.get(folder + "byteorder", b"little")) != b"little":
+    if bytes(found.get(folder + "byteorder", b"little")[:16]) != b"little":
         raise WeightsError(f"{source} holds big-endian numbers", "save it on a little-endian machine")
     if len(found[pickled[0]]) > MAX_PICKLE:
         raise WeightsError(f"{source}: its data.pkl is of {len(found[pickled[0]]):,} bytes", "take another file")
@@ -117,8 +117,10 @@ def _pickles(data: memoryview, source: str) -> Any:
     budget = Budget(source)
     try:
         value, at = load(data, _allowed(), source, budget=budget)
-    except WeightsError as error:
-        if data[0] != 0x80 and "asks to run" not in error.message:
+    except Refusal:
+        raise
+    except WeightsError:
+        if data[0] != 0x80:
             raise WeightsError(f"{source} is no checkpoint of a known kind: it begins with {bytes(data[:16])!r}",
                                "give PyTorch's .pt or .pth, NVIDIA's .pkl, or .safetensors") from None
         raise
@@ -143,7 +145,8 @@ def _stream(data: memoryview, at: int, source: str, budget: Budget) -> Any:
         raise WeightsError(f"{source}: a checkpoint of another version or of a big-endian machine", "take another file")
     tree, at = load(data, allowed, source, start=at, budget=budget, persistent=persistent)
     keys, at = load(data, allowed, source, start=at, budget=budget)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys) or (
+            sorted(map(str, keys)) != sorted(storages)):
         raise WeightsError(f"{source}: storages are not as listed", AGAIN)
     for key in keys:
         storage = storages[str(key)]
@@ -187,7 +190,7 @@ def _set(budget: Budget, items: Any = ()) -> set:
 def _bytes(budget: Budget, text: str, encoding: str) -> memoryview:
     """Bytes as protocol 2 writes them: text in latin-1."""
     if encoding not in ("latin1", "latin-1"):
-        raise ValueError(f"bytes by way of {encoding!r}")
+        raise ValueError("bytes by way of another encoding than latin-1")
     budget.spend(len(text) // 256)
     return memoryview(text.encode("latin-1"))
 
@@ -223,7 +226,9 @@ PLAIN: dict[str, Kind | Callable[..., Any]] = {
 
 def _persistent(budget: Budget, meta: dict) -> Record:
     """An object that carries its own source, which is left alone: its class and attributes."""
-    return Record(str(meta["class_name"]), (), meta["state"])
+    if not isinstance(meta["class_name"], str):
+        raise TypeError("a class without a name")
+    return Record(meta["class_name"], (), meta["state"])
 
 
 NVIDIA: dict[str, Any] = {

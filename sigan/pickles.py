@@ -19,7 +19,9 @@ from sigan.errors import WeightsError
 MAX_OPCODES = 2_000_000  # the largest known checkpoint needs 100,000
 MAX_ITEMS = 4_000_000  # that functions of the table may copy
 MAX_NUMBER = 1024  # bytes of an integer; of a number's decimal digits
+MAX_ARGUMENTS = 64  # of one call
 MAX_KEY = 2**60  # integers from here up can be chosen to collide in a dict
+FAULTS = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RuntimeError, struct.error)  # of bad data
 REMEDY = "take the file from its author's page; nothing in it was run"
 
 
@@ -64,6 +66,10 @@ class Budget:
             raise WeightsError(f"{self.source}: a pickle that unfolds to more than {MAX_ITEMS:,} items", REMEDY)
 
 
+class Refusal(WeightsError):
+    """A pickle asks to run or build what weights do not need; all of it is named."""
+
+
 Allowed = Mapping[str, "Kind | Callable[..., Any]"]
 
 
@@ -71,8 +77,9 @@ def load(data: memoryview, allowed: Allowed, source: str, *, start: int = 0, bud
          persistent: Callable[[Any], Any] | None = None) -> tuple[Any, int]:
     """The value of the pickle at `start` and the offset after it.
 
-    Functions of `allowed` are called as f(budget, *args); `persistent` answers persistent ids. Bytes come as views of
-    `data`. One WeightsError names every refused global and opcode; another says where a pickle is broken.
+    Functions of `allowed` are called as f(budget, *args), and pay for what they copy; `persistent` answers persistent
+    ids. Bytes come as views of `data`. One Refusal names every refused global and opcode; a WeightsError says where a
+    pickle is broken. Values may be nested or repeated without end: do not print, hash or compare them.
     """
     machine = _Machine(data, allowed, source, start, budget or Budget(source), persistent)
     try:
@@ -106,7 +113,7 @@ class _Machine:
                 raise self.broken(f"byte 0x{code:02x} at {where} is no opcode")
             try:
                 act(self)
-            except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError, struct.error) as error:
+            except FAULTS as error:
                 name = pickletools.code2op[chr(code)].name
                 raise self.broken(f"{name} at {where}: {type(error).__name__}: {error}") from None
 
@@ -230,8 +237,8 @@ class _Machine:
         if self.refused:
             names = list(self.refused)
             more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
-            raise WeightsError(f"{self.source} asks to run or build what weights do not need: "
-                               f"{', '.join(names[:20])}{more}", REMEDY) from None
+            raise Refusal(f"{self.source} asks to run or build what weights do not need: "
+                          f"{', '.join(names[:20])}{more}", REMEDY) from None
 
     def refuse(self, name: str) -> Refused:
         self.refused[name] = None
@@ -252,6 +259,8 @@ class _Machine:
         elif isinstance(function, Kind):
             self.push(Record(function.name, args))
         elif callable(function):
+            if len(args) > MAX_ARGUMENTS:
+                raise TypeError(f"a call with {len(args):,} arguments")
             self.push(function(self.budget, *args))
         else:
             raise TypeError(f"a {type(function).__name__} is called")

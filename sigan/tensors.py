@@ -15,6 +15,7 @@ from sigan.errors import WeightsError
 from sigan.pickles import Budget, Kind, Record
 
 SPREAD = 2**20  # elements to which a tensor may be repeated beyond its storage (an expanded mean code)
+MAX_AXES = 16
 STORAGES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16,
             "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
             "Bool": torch.bool}
@@ -55,11 +56,10 @@ class StoredTensor:
     """A tensor not yet read: part of a storage."""
 
     def __init__(self, storage: Storage, offset: int, shape: tuple, stride: tuple):
-        whole = [offset, *shape, *stride]
-        if not isinstance(storage, Storage) or len(shape) != len(stride) or len(shape) > 16:
+        if not isinstance(storage, Storage) or len(shape) != len(stride) or len(shape) > MAX_AXES:
             raise ValueError("a tensor without storage or shape")
-        if not all(isinstance(n, int) and 0 <= n < 2**48 for n in whole):
-            raise ValueError(f"a tensor with the offset, shape and strides {whole}")
+        if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (offset, *shape, *stride)):
+            raise ValueError("a tensor whose offset, shape or strides are no sizes")
         self.storage, self.offset, self.shape, self.stride = storage, offset, tuple(shape), tuple(stride)
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride))
         if self.numel and last >= storage.numel:
@@ -93,24 +93,31 @@ class _Dtype:
     """A NumPy type by its code, as `f4`; big-endian numbers and objects are refused."""
 
     def __init__(self, code: str):
-        if code not in DTYPES:
-            raise ValueError(f"an array of type {code!r}")
+        if not isinstance(code, str) or code not in DTYPES:
+            raise ValueError("an array of no type that weights have")
         self.dtype = DTYPES[code]
 
     def build(self, state: tuple) -> None:
         if state[1] not in ("<", "|", "="):
-            raise ValueError(f"an array of byte order {state[1]!r}")
+            raise ValueError("an array of big-endian numbers")
 
 
 def _storage(dtype: _Dtype, raw: Any) -> Storage:
-    data = memoryview(raw.encode("latin-1") if isinstance(raw, str) else raw)
+    data = memoryview(raw)
     return Storage(dtype.dtype, len(data) // dtype.dtype.itemsize, data)
 
 
 def _strides(shape: tuple, fortran: bool = False) -> tuple:
+    if len(shape) > MAX_AXES:
+        raise ValueError(f"an array of {len(shape):,} axes")
     sizes = shape if fortran else shape[::-1]
     steps = [math.prod(sizes[:i]) for i in range(len(sizes))]
     return tuple(steps if fortran else steps[::-1])
+
+
+def _size(budget: Budget, shape: Any) -> tuple:
+    budget.spend(len(shape))
+    return tuple(shape)
 
 
 def _tensor(budget: Budget, storage, offset, shape, stride, *rest) -> StoredTensor:
@@ -139,7 +146,7 @@ ALLOWED: dict[str, Any] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.nn.parameter.Parameter": Kind("torch.nn.Parameter"),
-    "torch.Size": lambda budget, shape: tuple(shape),
+    "torch.Size": _size,
     "torch.device": lambda budget, *parts: Record("torch.device", parts),
     **{f"{module}.{name}Storage": Kind(name) for module in ("torch", "torch.cuda") for name in STORAGES},
     **{f"{module}.UntypedStorage": Kind("Byte") for module in ("torch", "torch.storage")},
@@ -155,7 +162,7 @@ ALLOWED: dict[str, Any] = {
 def declared(key: Any) -> tuple[Storage, str]:
     """The storage that a persistent id of PyTorch stands for, and its key."""
     name, kind, key, _, numel, *view = key
-    if name != "storage" or not isinstance(kind, Kind) or kind.name not in STORAGES:
+    if name != "storage" or not isinstance(kind, Kind) or kind.name not in STORAGES or not isinstance(key, (str, int)):
         raise ValueError("a persistent id that is no storage")
     if view and view[0] is not None:
         raise WeightsError("a checkpoint of PyTorch before 0.4, whose storages share memory",

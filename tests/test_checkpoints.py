@@ -204,10 +204,10 @@ FLOATS = memoryview(bytearray(40))
     (0, (11,), (1,), "reaches to 10 of 10"),
     (8, (3,), (1,), "reaches to 10 of 10"),
     (0, (3, 4), (4, 1), "reaches to 11 of 10"),
-    (-1, (3,), (1,), "offset, shape and strides"),
-    (0, (3,), (-1,), "offset, shape and strides"),
-    (0, (2.0,), (1,), "offset, shape and strides"),
-    (0, (2**50,), (0,), "offset, shape and strides"),
+    (-1, (3,), (1,), "are no sizes"),
+    (0, (3,), (-1,), "are no sizes"),
+    (0, (2.0,), (1,), "are no sizes"),
+    (0, (2**50,), (0,), "are no sizes"),
     (0, (2**24,), (0,), "16,777,216 numbers in a storage of 10"),
     (0, (2**20, 2**20), (0, 0), "numbers in a storage of 10"),
     (0, (3,), (1, 1), "without storage or shape"),
@@ -234,5 +234,5 @@ def test_numbers_that_are_not_aligned_are_read():
                          ids=["objects", "text", "big-endian", "fields", "complex"])
 def test_arrays_of_other_things_are_refused(tmp_path, array):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(array))
-    with pytest.raises(WeightsError, match="an array of|builtins.object"):
+    with pytest.raises(WeightsError, match="an array of no type|an array of big-endian"):
         checkpoints.read(tmp_path / "w.pkl")

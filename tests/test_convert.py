@@ -341,7 +341,7 @@ def test_other_encoders_are_named(g, e, tmp_path):
     ({"g_ema": 3}, "the generator is a int, not a state dict"),
     ({"g_ema": {3: torch.zeros(1)}}, "the generator is a dict, not a state dict"),
     ({"g_ema": {}}, "looks like a generator in rosinality's layout, but of no possible size|missing"),
-    ({"g_ema": {"style.1.weight": torch.empty(0, 512)}}, "w_dim is 0, not from 1 to 4096"),
+    ({"g_ema": {"style.1.weight": torch.empty(0, 512)}}, "w_dim is 0, not from 1 to 2048"),
     ({"g_ema": {"convs.99.activate.bias": torch.zeros(3)}}, "resolution is|missing"),
     ({"G_ema": {"mapping.fc0.weight": 1}}, "the network is no module of PyTorch"),
     ({"G_ema": argparse.Namespace(_modules={"a": 3})}, "a. is no module of PyTorch"),

@@ -14,7 +14,7 @@ import time
 import pytest
 import torch
 
-from sigan import checkpoints, pickles
+from sigan import checkpoints, pickles, tensors
 from sigan.errors import WeightsError
 
 CANARY = "canary"
@@ -236,6 +236,13 @@ COSTLY = {
                                     + b".",
     "bytes of a long text, over and over": text("x" * 10**6) + b"q\x00c_codecs\nencode\nq\x01"
                                            + b"h\x01h\x00U\x06latin1\x86R" * 2000 + b".",
+    "calls with a long list of arguments": b"(" + b"N" * 200_000 + b"tq\x00cpathlib\nPath\nq\x01h\x01h\x00R.",
+    "an axis for each of a million numbers": b"cnumpy.core.numeric\n_frombuffer\n(C\x00cnumpy\ndtype\n(S'f4'\ntR("
+                                             + b"K\x01" * 200_000 + b"tS'C'\ntR.",
+    "a name that is a maze": b"]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(40))
+                             + b"q\xffctorch_utils.persistence\n_reconstruct_persistent_obj\n(}(S'class_name'\nh\xff"
+                               b"S'state'\nNutR.",
+    "a type that is a maze": b"cnumpy\ndtype\n(" + b")" + b"\x85" * 300_000 + b"tR.",
     "keys that collide": b"}(" + b"".join(b"\x8a\x09" + struct.pack("<Q", (2**61 - 1) * (i + 1) % 2**63) + b"\x01N"
                                           for i in range(3)) + b"u.",
 }
@@ -245,7 +252,7 @@ COSTLY = {
 def test_what_would_cost_too_much_is_refused_cheaply(name):
     start = time.process_time()
     with pytest.raises(WeightsError):
-        read(COSTLY[name], checkpoints.PLAIN)
+        read(COSTLY[name], {**checkpoints.PLAIN, **checkpoints.NVIDIA, **tensors.ALLOWED})
     assert time.process_time() - start < 20  # without bounds: hours, or all memory
 
 
@@ -256,6 +263,8 @@ def test_nesting_a_hundred_thousand_deep_is_no_matter():
         [value], depth = value, depth + 1
     assert depth == 99_999
     assert read(b")" + b"\x85" * 100_000 + b".")
+    record = b"cargparse\nNamespace\nq\x000Nq\x01" + b"0h\x00)\x81}S'x'\nh\x01sbq\x01" * 100_000 + b"."
+    assert read(record, checkpoints.PLAIN).kind == "argparse.Namespace"  # and taken down again without a crash
 
 
 def test_a_billion_laughs_are_told_once():

@@ -21,7 +21,7 @@ def read(tree: dict, source: str) -> Foreign:
     options = options.state if isinstance(options, Record) else options
     kind = options.get("encoder_type") if isinstance(options, dict) else None
     if isinstance(kind, str) and kind != "Encoder4Editing":
-        raise WeightsError(f"{source} is an encoder of the type {ascii(kind)}, not e4e's Encoder4Editing", TAKE)
+        raise WeightsError(f"{source} is an encoder of the type {ascii(kind)[:80]}, not e4e's Encoder4Editing", TAKE)
     nets: dict[str, dict] = {}
     for key, value in named_state(tree["state_dict"], source, "state_dict").items():
         net, _, name = key.partition(".")

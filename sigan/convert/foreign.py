@@ -18,7 +18,7 @@ from sigan.nets.unfilled import Unfilled
 
 READS = "sigan reads StyleGAN2 of rosinality, JoJoGAN and NVIDIA, e4e, and codes in w+"
 MAX_RESOLUTION = 4096
-MAX_WIDTH = 4096  # of codes and channels: a file that claims more would cost hours
+MAX_WIDTH, MAX_LAYERS = 2048, 32  # of codes and channels, of the mapping: a file that claims more would cost hours
 NETS = {"generator": (Generator, GeneratorConfig), "discriminator": (Discriminator, DiscriminatorConfig),
         "encoder": (E4eEncoder, E4eConfig)}
 
@@ -62,11 +62,10 @@ def translated(net: str, state: Mapping[str, Any], table: Callable[[Any], keys.T
     """
     model, config_kind = NETS[net]
     try:
-        wide = {name: size for name, size in sizes.items() if name not in ("resolution", "channel_base")
-                and not 1 <= size <= MAX_WIDTH}
-        if wide:
-            raise ConfigError(f"{', '.join(f'{name} is {size}' for name, size in wide.items())}, "
-                              f"not from 1 to {MAX_WIDTH}")
+        for name in set(sizes) - {"resolution", "channel_base"}:
+            most = MAX_LAYERS if name == "mapping_layers" else MAX_WIDTH
+            if not 1 <= sizes[name] <= most:
+                raise ConfigError(f"{name} is {sizes[name]}, not from 1 to {most}")
         if not 8 <= sizes["resolution"] <= MAX_RESOLUTION:
             raise ConfigError(f"resolution is {sizes['resolution']}, not a power of two from 8 to {MAX_RESOLUTION}")
         config = config_kind(**sizes)

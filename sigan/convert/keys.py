@@ -18,6 +18,8 @@ from sigan.nets.e4e import E4eConfig, E4eEncoder
 from sigan.nets.stylegan2 import GeneratorConfig
 from sigan.nets.unfilled import Unfilled
 
+MAX_FAULTS = 2000  # more than any network here has keys
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -57,6 +59,8 @@ def translate(state: Mapping[str, Any], table: Table, net: nn.Module, what: str,
     faults += [f"unexpected {ascii(key)[1:-1][:100]}" for key in sorted(set(found) - set(wanted))]
     faults += [f"{key} is {'no tensor' if found[key] is None else list(found[key])}, not {list(wanted[key])}"
                for key in sorted(set(found) & set(wanted)) if found[key] is None or tuple(found[key]) != wanted[key]]
+    if len(faults) > MAX_FAULTS:
+        faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS:,} more"]
     if faults:
         raise WeightsError(f"{source} looks like {what}, but is not: {'; '.join(faults)}",
                            "a changed network cannot be read: take the original file")

@@ -68,7 +68,8 @@ def _module_state(module: Any, source: str) -> dict[str, Any]:
         state = node.state if isinstance(node, Record) else None
         if not isinstance(state, dict) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
             raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} is no module of PyTorch", READS)
-        transient = state.get("_non_persistent_buffers_set") or ()
+        transient = state.get("_non_persistent_buffers_set")
+        transient = transient if isinstance(transient, set) else set()
         for name, value in [*_members(state, "_parameters"), *_members(state, "_buffers")]:
             if value is not None and name not in transient:
                 found[prefix + name] = value
@@ -116,7 +117,9 @@ def _variables(network: Any, source: str) -> dict[str, Any]:
         variables = state.get("variables") if isinstance(state, dict) else None
         if not isinstance(variables, list) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
             raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} has no variables", READS)
-        found |= {prefix + str(pair[0]): torch.tensor(pair[1]) if isinstance(pair[1], float) else pair[1]  # a scalar
-                  for pair in variables if isinstance(pair, tuple) and len(pair) == 2}
+        for pair in variables:
+            if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+                raise WeightsError(f"{source}: a variable without a name", READS)
+            found[prefix + pair[0]] = torch.tensor(pair[1]) if isinstance(pair[1], float) else pair[1]  # a scalar
         pending += [(f"{prefix}{name}/", child, depth + 1) for name, child in _members(state, "components")]
     return found
