@@ -62,12 +62,14 @@ class _Parcel:
 # ---- by hand
 
 def import_files(paths: Sequence[str | Path], name: str | None = None, *, licence: str = "", style: str = "",
-                 base: str = "", overwrite: bool = False, urls: dict[str, str] | None = None) -> list[Imported]:
+                 base: str = "", overwrite: bool = False, urls: dict[str, str] | None = None,
+                 needs: Sequence[str] = ()) -> list[Imported]:
     """What the files became: one base of all generators, discriminators and encoders among them, and the rest.
 
     name: the base's; `ffhq` for 1024², the file's stem otherwise. A base of that name gets the parts it lacks;
     `overwrite` replaces those it has. licence: instead of the one known or assumed. style, base: what to call a JoJoGAN
-    checkpoint, and the base that it was tuned from. urls: file name -> where it came from, for the record.
+    checkpoint, and the base that it was tuned from. urls: file name -> where it came from, for the record. needs: nets
+    that must be among them.
     WeightsError for a file that is truncated, foreign, or does not fit the others; ConfigError for names.
     """
     for chosen in (name, style):
@@ -91,6 +93,9 @@ def import_files(paths: Sequence[str | Path], name: str | None = None, *, licenc
             made.append(_keep_style(parcel, style, base, overwrite))
         else:
             parcels.append(parcel)
+    there = {net for parcel in parcels for net in parcel.foreign.parts}
+    if missing := sorted(set(needs) - there):
+        raise WeightsError(f"there is no {' and no '.join(missing)} among the files", "give the files that hold them")
     if parcels:
         made.append(_keep_base(parcels, name, licence, overwrite))
     return made
@@ -98,7 +103,6 @@ def import_files(paths: Sequence[str | Path], name: str | None = None, *, licenc
 
 def _digest(path: Path) -> str:
     try:
-        weights.check_whole(path)
         return downloads.sha256(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
@@ -119,7 +123,9 @@ def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite
     if not licence:
         known = [weights.recognise(parcel.digest) for parcel in parcels]
         known += [entry for parcel in parcels for entry in weights.CATALOGUE.values() if parcel.url in entry.urls]
-        licence = "; ".join(dict.fromkeys(entry.licence for entry in known if entry))
+        stated = [entry.licence for entry in known if entry]
+        stated += [parcel.foreign.facts["licence"] for parcel in parcels if parcel.foreign.facts.get("licence")]
+        licence = "; ".join(dict.fromkeys(stated))
     folder = bases.home() / name
     with downloads.lock(folder) as take:
         while not take():
@@ -207,7 +213,7 @@ def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
 
     from sigan.nets.unfilled import Unfilled
 
-    kind = "e4e" if net == "encoder" else net
+    kind = "e4e" if net == "encoder" and "luma" not in part.config else net  # our own compact one reads luma apart
     module, net_name, config_name = bases.KINDS[kind]
     config = getattr(import_module(module), config_name)(**part.config)
     with Unfilled():
@@ -263,7 +269,7 @@ def _keep_style(parcel: _Parcel, name: str, base: str, overwrite: bool) -> Impor
     manifest = packs.PackManifest(
         name=name, base=model.name, base_hash=model.hash, base_resolution=model.resolution, recipe="jojogan",
         config={"imported": parcel.source()}, seed=0, steps=0, references=0, licence=model.licence,
-        created=date.today().isoformat(), card=f"Imported from {parcel.path.name}.")
+        base_licence=model.licence, created=date.today().isoformat(), card=f"Imported from {parcel.path.name}.")
     pack = packs.StylePack.from_weights(manifest, ours, tuned)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.safetensors")
@@ -318,7 +324,7 @@ def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
         fetched.append(wanted)
     files = [weights.folder() / wanted.file for wanted in fetched]
     try:
-        [made] = import_files(files, name, urls=urls)
+        made = import_files(files, name, urls=urls, needs=("generator", "encoder"))[-1]
     except WeightsError as error:
         for file in files:  # what does not fit is not tried again as it is
             file.unlink(missing_ok=True)

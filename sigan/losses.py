@@ -11,13 +11,18 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
+from sigan import checkpoints, weights
+from sigan.errors import WeightsError
 from sigan.nets.discriminator import Discriminator
+from sigan.nets.lpips import Lpips
+from sigan.nets.unfilled import Unfilled
 
 LOSS_SIZE = 256  # pixels; the authors area-resize to this before LPIPS
 STATISTICS_CELLS = 4  # parts a side: a cheek, an eye, a corner of paper
-LPIPS_TRUNK = "vgg16-397923af.pth"  # the file lpips would download
+HEADS = Path(__file__).parent / "assets" / "lpips"  # of LPIPS 0.1: a weight for each channel of each tap
 
 
 class PerceptualLoss(Protocol):
@@ -39,7 +44,11 @@ class DiscriminatorFeatures:
 
     name = "discriminator features"
 
-    def __init__(self, discriminator: Discriminator):
+    def __init__(self, discriminator: Discriminator | None):
+        if discriminator is None:
+            raise WeightsError("the base has no discriminator, and LPIPS' trunk is not installed: nothing can compare "
+                               "pictures", "`sigan bases pull lpips-vgg`; or import a checkpoint of this base that "
+                               "holds its discriminator (NVIDIA's .pkl, or a .pt with `d`)")
         self.net = discriminator
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -80,30 +89,52 @@ def _ranked(values: Tensor, n: int) -> Tensor:
 
 
 class LpipsVgg:
-    """LPIPS 0.1 with its VGG16 trunk (arXiv 1801.03924), both pictures area-resized to 256 px."""
+    """LPIPS 0.1 with its VGG16 trunk (arXiv 1801.03924), both pictures area-resized to 256 px.
+
+    WeightsError, naming the command that gets the trunk, where it is not installed.
+    """
 
     name = "LPIPS-VGG"
 
     def __init__(self, device: torch.device | str = "cpu", net: torch.nn.Module | None = None):
-        if net is None:
-            import lpips
-
-            net = lpips.LPIPS(net="vgg", verbose=False)
-        self.net = net.to(device).eval().requires_grad_(False)
+        self.net = (net or lpips_net("vgg")).to(device).eval().requires_grad_(False)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The resized picture alone: lpips takes pictures."""
+        """The resized picture alone: VGG's own features of every picture of a training would fill the memory."""
         return [x if x.shape[-1] <= LOSS_SIZE else F.interpolate(x, size=(LOSS_SIZE, LOSS_SIZE), mode="area")]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         return self.net(a[0], b[0]).flatten()
 
 
+def lpips_net(trunk: str = "vgg") -> Lpips:
+    """LPIPS 0.1 by its trunk, vgg or alex; nothing is ever downloaded from here.
+
+    WeightsError, naming the command that gets the trunk, where it is not installed, and when it is another file.
+    """
+    path = weights.path(f"lpips-{trunk}")
+    state = checkpoints.read(path)
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no network", weights.get_hint(f"lpips-{trunk}"))
+    with Unfilled():
+        net = Lpips(trunk)
+    places = {key.split(".", 1)[1]: f"net.{key}" for key in net.net.state_dict()}  # 0.weight -> net.slice1.0.weight
+    found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    kept = {key: value.read() for key, value in found.items() if key in places}
+    heads = load_file(HEADS / f"{trunk}.safetensors")
+    weights.load_strict(net, {**{places[key]: value for key, value in kept.items()}, **heads}, str(path),
+                        f"`sigan bases remove lpips-{trunk}`, then `sigan bases pull lpips-{trunk}`")
+    return net.eval().requires_grad_(False)
+
+
 def lpips_installed() -> bool:
-    """True when the trunk's file lies where lpips looks; nothing is ever downloaded from here."""
-    return Path(torch.hub.get_dir(), "checkpoints", LPIPS_TRUNK).is_file()
+    """True when LPIPS' VGG trunk lies in the cache."""
+    return weights.has("lpips-vgg")
 
 
-def best(discriminator: Discriminator, device: torch.device | str = "cpu") -> PerceptualLoss:
-    """LPIPS-VGG where its trunk is installed, the base's discriminator features otherwise."""
+def best(discriminator: Discriminator | None, device: torch.device | str = "cpu") -> PerceptualLoss:
+    """LPIPS-VGG where its trunk is installed, the base's discriminator features otherwise.
+
+    WeightsError, saying what to get, where there is neither.
+    """
     return LpipsVgg(device) if lpips_installed() else DiscriminatorFeatures(discriminator)

@@ -227,12 +227,12 @@ def check_whole(path: Path) -> None:
         fault = "is a web page, not weights"
     elif head.startswith(b"PK"):
         fault = "" if zipfile.is_zipfile(path) else "is truncated: the table at the end of the archive is missing"
+    elif head[8:9] == b"{":
+        fault = "" if _safetensors_length(path) == size else "is truncated, or no safetensors file"
     elif head.startswith(LEGACY):
         fault = ""  # storages follow the pickles, and no end is marked: its hash or its tensors must tell
     elif head.startswith(b"\x80"):
         fault = "" if last == b"." else "is truncated: the end of the pickle is missing"
-    elif head[8:9] == b"{":
-        fault = "" if _safetensors_length(path) == size else "is truncated, or no safetensors file"
     else:
         fault = "is no weight file: neither a PyTorch archive, nor a pickle, nor safetensors" if size else "is empty"
     if fault:

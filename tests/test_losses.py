@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sigan import losses
+from sigan import losses, weights
+from sigan.errors import WeightsError
 
 
 def test_discriminator_features_are_a_distance(tiny_base):
@@ -53,26 +55,63 @@ def test_a_distance_has_a_gradient(tiny_base):
     assert y.grad.abs().sum() > 0
 
 
-def test_without_the_trunk_the_discriminator_serves(tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+def test_without_the_trunk_the_discriminator_serves(tiny_base):
     assert losses.best(tiny_base.discriminator).name == "discriminator features"
     assert not losses.lpips_installed()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / losses.LPIPS_TRUNK).touch()
-    assert losses.lpips_installed()
+    with pytest.raises(WeightsError, match="lpips-vgg .* not here") as caught:
+        losses.lpips_net("vgg")
+    assert "sigan bases pull lpips-vgg" in caught.value.hint
+    with pytest.raises(WeightsError, match="no discriminator"):
+        losses.best(None)
 
 
-def test_lpips_equals_the_original(shared):
-    lpips = pytest.importorskip("lpips", reason="lpips is not installed")
-    oracle = load_file(shared / "oracles" / "lpips.safetensors")
+@pytest.fixture
+def trunk(shared, monkeypatch):
+    """trunk(kind): a torchvision checkpoint of that kind in the cache, with the oracle's weights; gives its path."""
     sys.path.insert(0, str(shared / "oracles"))
     import detweights
 
-    net = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    detweights.fill(net.net, mode="fan")
-    loss, x = losses.LpipsVgg(net=net), oracle["x"].clone().requires_grad_()
-    d = loss.distance(loss.features(x), loss.features(oracle["y"]))
-    torch.testing.assert_close(d, oracle["vgg/d"].flatten(), atol=1e-5, rtol=1e-4)
+    from sigan.nets.lpips import Trunk
+
+    def make(kind: str):
+        filled = detweights.fill(Trunk(kind), mode="fan").state_dict()
+        theirs = {f"features.{key.split('.', 1)[1]}": value for key, value in filled.items()}
+        entry = weights.entry(f"lpips-{kind}")
+        monkeypatch.setitem(weights.CATALOGUE, entry.name, dataclasses.replace(entry, bytes=None, sha256=""))
+        path = weights.folder() / entry.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({**theirs, "classifier.0.weight": torch.zeros(2, 2)}, path, _use_new_zipfile_serialization=False)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["vgg", "alex"])
+def test_lpips_equals_the_original(shared, trunk, kind):
+    trunk(kind)
+    oracle = load_file(shared / "oracles" / "lpips.safetensors")
+    net, x = losses.lpips_net(kind), oracle["x"].clone().requires_grad_()
+    d = net(x, oracle["y"])
+    torch.testing.assert_close(d, oracle[f"{kind}/d"], atol=1e-5, rtol=1e-4)
     d.mean().backward()
-    error = (x.grad - oracle["vgg/grad_x"]).norm() / oracle["vgg/grad_x"].norm()
+    error = (x.grad - oracle[f"{kind}/grad_x"]).norm() / oracle[f"{kind}/grad_x"].norm()
     assert error < 1e-3
+    for k in range(5):
+        torch.testing.assert_close(getattr(net, f"lin{k}").model["1"].weight.data,
+                                   oracle[f"{kind}/lin{k}.model.1.weight"])
+
+
+def test_a_trunk_of_another_net_is_refused_whole(trunk):
+    path = trunk("vgg")
+    state = torch.load(path, weights_only=True)
+    state["features.0.weight"] = state.pop("features.2.weight")
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match=r"missing net.slice1.2.weight; net.slice1.0.weight is \[64, 64, 3, 3\]"):
+        losses.best(None)
+
+
+def test_large_pictures_are_compared_at_256(trunk):
+    trunk("vgg")
+    loss, x = losses.LpipsVgg(), torch.rand(1, 3, 512, 512)
+    assert [t.shape for t in loss.features(x)] == [(1, 3, 256, 256)]
+    torch.testing.assert_close(loss.features(x)[0], x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))

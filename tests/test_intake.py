@@ -1,0 +1,317 @@
+"""Foreign files become bases, packs, codes: tiny checkpoints in the layouts of other programs, used to the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+
+import foreign
+import pytest
+import torch
+from loopback import QUOTA_PAGE, good, status
+
+from sigan import bases, downloads, intake, inversion, losses, styles, training, weights
+from sigan.errors import ConfigError, OfflineError, WeightsError
+from sigan.stylization import StylizeConfig, Stylizer
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def nets():
+    return foreign.generator(), foreign.discriminator(), foreign.encoder()
+
+
+@pytest.fixture
+def files(nets, tmp_path):
+    """gan.pt (generator, discriminator), plain.pt (generator), e4e.pt (encoder and the same generator)."""
+    g, d, e = (net.state_dict() for net in nets)
+    ours = foreign.rosinality_generator(g)
+    torch.save({"g_ema": ours, "d": foreign.rosinality_discriminator(d), "latent_avg": g["mapping.w_avg"]},
+               tmp_path / "gan.pt")
+    torch.save({"g_ema": ours, "latent_avg": g["mapping.w_avg"]}, tmp_path / "plain.pt")
+    e["w_avg"].copy_(g["mapping.w_avg"].expand_as(e["w_avg"]))
+    torch.save(foreign.e4e(e, g), tmp_path / "e4e.pt")
+    return tmp_path
+
+
+def sha256(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_two_files_make_a_whole_base(files, nets):
+    [made] = intake.import_files([files / "e4e.pt", files / "gan.pt"], "tiny")
+    assert (made.kind, made.name, made.parts, made.notes) == ("base", "tiny", bases.NETS, ())
+    base = bases.load("tiny")
+    ws, x = torch.randn(2, 8, 24), torch.rand(2, 3, 32, 32) * 2 - 1
+    for ours, theirs in ((base.generator.synthesis(ws), nets[0].synthesis(ws)), (base.encoder(x), nets[2](x)),
+                         (base.discriminator(x), nets[1](x))):
+        assert (ours - theirs).norm() < 1e-4 * theirs.norm()  # random nets: values of a thousand
+    assert base.hash == sha256(made.path / "generator.safetensors")
+    assert base.alignment["frame"] == "ffhq" and "NVIDIA" in base.licence
+    record = json.loads((made.path / "base.json").read_text())
+    assert {source["file"]: source["sha256"] for source in record["sources"]} == {
+        name: sha256(files / name) for name in ("e4e.pt", "gan.pt")}
+
+
+def test_facts_are_those_of_the_loaded_base(files):
+    intake.import_files([files / "gan.pt", files / "e4e.pt"], "tiny", licence="CC0-1.0")
+    base, facts = bases.load("tiny"), bases.facts("tiny")
+    assert (facts.resolution, facts.num_ws, facts.w_dim, facts.hash, facts.licence) == (
+        base.resolution, base.num_ws, base.w_dim, base.hash, base.licence) == (32, 8, 24, base.hash, "CC0-1.0")
+    assert facts.values == {part: sum(v.numel() for v in getattr(base, part).state_dict().values())
+                            for part in bases.NETS}
+    assert bases.names()[-1] == "tiny" and facts.origin == "home" and facts.encoder == "e4e"
+
+
+def test_parts_come_one_after_the_other(files):
+    [first] = intake.import_files([files / "plain.pt"], "tiny")
+    assert first.parts == ("generator",) and len(first.notes) == 2
+    before = bases.load("tiny").hash
+    with pytest.raises(WeightsError, match="base 'tiny' has no encoder") as caught:
+        bases.load("tiny").encoder(torch.zeros(1, 3, 32, 32), 1.0)
+    assert "import" in caught.value.hint
+    assert intake.import_files([files / "e4e.pt"], "tiny")[0].parts == ("generator", "encoder")
+    assert intake.import_files([files / "gan.pt"], "tiny")[0].parts == bases.NETS
+    assert bases.load("tiny").hash == before
+    assert len(bases.record(bases.find("tiny"))["sources"]) == 3
+
+
+def test_another_generator_is_not_slipped_in(files, tmp_path):
+    intake.import_files([files / "gan.pt"], "tiny")
+    before = bases.load("tiny").hash
+    other = foreign.generator(seed=9).state_dict()
+    torch.save({"g_ema": foreign.rosinality_generator(other), "latent_avg": other["mapping.w_avg"]},
+               tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match="with another generator"):
+        intake.import_files([tmp_path / "other.pt"], "tiny")
+    with pytest.raises(WeightsError, match="belongs to another generator than that of other.pt"):
+        intake.import_files([tmp_path / "other.pt", files / "e4e.pt"], "mixed")
+    assert "mixed" not in bases.names() and bases.load("tiny").hash == before
+    [made] = intake.import_files([tmp_path / "other.pt"], "tiny", overwrite=True)
+    assert made.parts == ("generator",) and bases.load("tiny").hash != before
+
+
+def test_names_are_checked_first(files):
+    for name, message in (("../x", "cannot be a name"), ("mini", "comes with a package")):
+        with pytest.raises(ConfigError, match=message):
+            intake.import_files([files / "gan.pt"], name)
+    assert intake.import_files([files / "gan.pt"])[0].name == "gan"
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (QUOTA_PAGE, "web page"), (b"", "empty"), (b"PK\x03\x04" + bytes(200), "."), (b"hello there, " * 99, ".")])
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, message):
+    (tmp_path / "ffhq.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        intake.import_files([tmp_path / "ffhq.pt"], "ffhq")
+    assert list(bases.home().glob("*")) == []
+
+
+def test_a_truncated_checkpoint_leaves_nothing(files):
+    (files / "half.pt").write_bytes((files / "gan.pt").read_bytes()[:-5000])
+    with pytest.raises(WeightsError, match="half.pt"):
+        intake.import_files([files / "half.pt"], "half")
+    with pytest.raises(WeightsError, match="cannot read"):
+        intake.import_files([files / "gone.pt"], "half")
+    assert list(bases.home().glob("*")) == []
+
+
+def test_a_failure_while_writing_keeps_the_old_base(files, monkeypatch):
+    intake.import_files([files / "plain.pt"], "tiny")
+    before = sorted(path.name for path in bases.find("tiny").iterdir())
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloads, "sha256", lambda path: full(path) if ".part" in str(path) else sha256(path))
+    with pytest.raises(Exception, match="no space left"):
+        intake.import_files([files / "e4e.pt"], "tiny")
+    assert sorted(path.name for path in bases.find("tiny").iterdir()) == before
+    assert [p.name for p in bases.home().iterdir() if p.is_dir()] == ["tiny"]
+
+
+def test_verify_tells_every_file_that_changed(files):
+    intake.import_files([files / "gan.pt", files / "e4e.pt"], "tiny")
+    assert bases.verify("tiny")["generator"] == bases.load("tiny").hash
+    folder = bases.find("tiny")
+    for part in ("encoder", "discriminator"):
+        content = bytearray((folder / f"{part}.safetensors").read_bytes())
+        content[-9] ^= 1
+        (folder / f"{part}.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        bases.verify("tiny")
+    assert "encoder.safetensors is corrupt" in caught.value.message and "discriminator" in caught.value.message
+    assert "generator.safetensors" not in caught.value.message
+
+
+def test_a_generator_swapped_for_another_is_noticed_at_loading(files):
+    intake.import_files([files / "gan.pt"], "tiny")
+    path = bases.find("tiny") / "generator.safetensors"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content)  # the same, with another time of change
+    assert bases.load("tiny").hash == sha256(path)
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="is not the file that was imported"):
+        bases.load("tiny")
+
+
+def test_everything_works_on_an_imported_base(files):
+    """Import, invert, train, stylize, sample: no step knows that the base is foreign."""
+    intake.import_files([files / "gan.pt", files / "e4e.pt"], "tiny", licence="for research only")
+    base = bases.load("tiny")
+    with torch.no_grad():
+        x = base.generator.synthesis(base.sample(3, seed=1)).clamp(-1, 1)
+    assert inversion.invert(base, x, refine=1).shape == (3, base.num_ws, base.w_dim)
+    faithful, plausible = inversion.invert(base, x), inversion.invert(base, x, in_domain=True)
+    assert not torch.allclose(faithful, plausible) and torch.equal(plausible[:, 0], plausible[:, 5])
+    pictures = [(255 * torch.rand(32, 32, 3)).byte().numpy() for _ in range(2)]
+    trainer = training.StyleTrainer(pictures, training.TrainConfig(steps=1, device="cpu"), base=base)
+    assert len(list(trainer.steps())) == 1
+    pack = trainer.pack("rough")
+    assert pack.manifest.licence == "for research only" and pack.manifest.base_hash == base.hash
+    path = files / "rough.safetensors"
+    pack.save(path)
+    drawn = Stylizer(str(path), StylizeConfig(base="tiny", device="cpu")).arrays(pictures)
+    assert [picture.shape for picture in drawn] == [(32, 32, 3)] * 2
+
+
+def test_training_without_a_discriminator_says_what_it_needs(files):
+    intake.import_files([files / "e4e.pt"], "tiny")
+    base = bases.load("tiny")
+    assert base.discriminator is None
+    with pytest.raises(WeightsError, match="no discriminator") as caught:
+        losses.best(base.discriminator)
+    assert "lpips-vgg" in caught.value.hint
+
+
+def test_a_jojogan_style_becomes_a_pack(files, nets, tmp_path):
+    intake.import_files([files / "gan.pt", files / "e4e.pt"], "tiny")
+    g = nets[0].state_dict()
+    tuned = {key: value + 0.1 if "torgb.bias" in key else value for key, value in g.items()}
+    torch.save({"g": foreign.rosinality_generator(tuned)}, tmp_path / "sketch.pt")
+    with pytest.raises(ConfigError, match="is a style checkpoint"):
+        intake.import_files([tmp_path / "sketch.pt"])
+    [made] = intake.import_files([tmp_path / "sketch.pt"], style="sketch", base="tiny")
+    assert made.kind == "style" and styles.find("sketch").path == made.path
+    base, ws = bases.load("tiny"), torch.randn(1, 8, 24)
+    with styles.load("sketch").apply(base.generator) as generator:
+        drawn = generator.synthesis(ws)
+    nets[0].load_state_dict(tuned)
+    torch.testing.assert_close(drawn, nets[0].synthesis(ws), atol=2e-3, rtol=1e-3)  # packs are fp16
+    strange = foreign.generator(seed=9).state_dict()
+    torch.save({"g": foreign.rosinality_generator(strange)}, tmp_path / "strange.pt")
+    with pytest.raises(WeightsError, match="mapping networks differ"):
+        intake.import_files([tmp_path / "strange.pt"], style="strange", base="tiny")
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (1, 8, 24)])
+def test_codes_are_kept_as_invert_writes_them(tmp_path, shape):
+    from safetensors.torch import load_file
+
+    codes = torch.randn(shape)
+    torch.save({"latent": codes}, tmp_path / "anna.pt")
+    [made] = intake.import_files([tmp_path / "anna.pt"])
+    assert made.kind == "codes" and torch.equal(load_file(made.path)["ws"], codes.reshape(1, 8, 24))
+
+
+# ---- pulled
+
+@pytest.fixture
+def catalogue(monkeypatch, server, files):
+    """A base `tiny` that can be pulled from the server, and a trunk of known hash."""
+    known = {"gan": "gan.pt", "spare": "spare.pt", "e4e": "e4e.pt"}
+    entries = {name: weights.WeightFile(name, file, (f"{server.url}/{file}",), 10**6, f"terms of {name}", "page", "")
+               for name, file in known.items()}
+    trunk = files / "trunk.pth"
+    torch.save({"a": torch.ones(3)}, trunk)
+    entries["trunk"] = weights.WeightFile("trunk", "trunk.pth", (f"{server.url}/trunk.pth",), 10**6, "BSD", "page", "",
+                                          sha256=sha256(trunk)[:8])
+    monkeypatch.setattr(weights, "CATALOGUE", entries)
+    monkeypatch.setattr(intake, "PULLED", {"tiny": (("gan", "spare"), ("e4e",))})
+    for path in files.glob("*.pt*"):
+        server.answers[f"/{path.name}"] = good(path.read_bytes())
+    return entries
+
+
+def test_pulling_a_base(catalogue, server):
+    *records, made = intake.pull("tiny")
+    assert made.parts == bases.NETS and made.licence == "terms of gan; terms of e4e"
+    assert bases.load("tiny").licence == made.licence
+    assert {record.name for record in records} == {"gan.pt", "e4e.pt"}
+    assert not list(weights.folder().glob("*.pt")) and set(weights.pins()) == {"gan.pt", "e4e.pt"}
+    asked = len(server.asked)
+    assert list(intake.pull("tiny"))[-1].notes == ("it was here already",) and len(server.asked) == asked
+    sources = bases.record(bases.find("tiny"))["sources"]
+    assert sorted(source["url"] for source in sources) == [f"{server.url}/e4e.pt", f"{server.url}/gan.pt"]
+
+
+def test_the_alternative_is_pulled_where_the_first_cannot_be_had(catalogue, server):
+    server.answers |= {"/gan.pt": status(200, QUOTA_PAGE), "/spare.pt": server.answers["/gan.pt"]}
+    assert list(intake.pull("tiny"))[-1].parts == bases.NETS
+
+
+def test_the_wrong_file_under_the_right_name(catalogue, server, files):
+    server.answers["/e4e.pt"] = good((files / "trunk.pth").read_bytes())
+    with pytest.raises(WeightsError, match="what was downloaded is no 'tiny'"):
+        list(intake.pull("tiny"))
+    assert "tiny" not in bases.names() and not weights.pins() and not list(weights.folder().glob("*.pt"))
+
+
+def test_a_file_that_changed_since_it_was_pinned_is_refused(catalogue, server, nets, files):
+    list(intake.pull("tiny"))
+    bases.remove("tiny")
+    assert "tiny" not in bases.names()
+    torch.save({"g_ema": foreign.rosinality_generator(foreign.generator(seed=5).state_dict())}, files / "evil.pt")
+    server.answers["/gan.pt"] = good((files / "evil.pt").read_bytes())
+    with pytest.raises(WeightsError, match="sent another file"):
+        list(intake.pull("tiny"))
+    assert "tiny" not in bases.names()
+
+
+def test_a_file_of_known_hash_is_recognised_under_any_name(catalogue, files):
+    (files / "trunk.pth").rename(files / "holiday.jpg")
+    with pytest.raises(WeightsError, match="trunk .* not here"):
+        weights.path("trunk")
+    [made] = intake.import_files([files / "holiday.jpg"])
+    assert (made.kind, made.name) == ("weights", "trunk") and weights.path("trunk") == made.path
+    assert weights.verify("trunk").startswith(weights.entry("trunk").sha256)
+
+
+def test_offline_is_an_exit_code_of_its_own(catalogue, monkeypatch):
+    monkeypatch.setenv("SIGAN_OFFLINE", "1")
+    for wanted in ("tiny", "trunk"):
+        with pytest.raises(OfflineError):
+            list(intake.pull(wanted))
+    with pytest.raises(OfflineError):
+        weights.path("trunk")
+
+
+def test_unknown_names_are_refused(catalogue):
+    with pytest.raises(ConfigError, match="nothing called 'ffq' can be pulled"):
+        intake.files_of("ffq")
+
+
+def _import(path, name, home):
+    import os
+
+    os.environ["SIGAN_HOME"] = home
+    intake.import_files([path], name)
+
+
+def test_two_processes_importing_at_once(files, tmp_path):
+    home = str(tmp_path / "shared-home")
+    context = multiprocessing.get_context("spawn")
+    works = [context.Process(target=_import, args=(files / file, "tiny", home)) for file in ("gan.pt", "e4e.pt")]
+    for work in works:
+        work.start()
+    for work in works:
+        work.join(120)
+    assert [work.exitcode for work in works] == [0, 0]
+    record = json.loads((tmp_path / "shared-home" / "bases" / "tiny" / "base.json").read_text())
+    assert set(record["files"]) == set(bases.NETS)
