@@ -1,15 +1,19 @@
 """`python -m benchmarks.checkpoints [--runs N] [--layout NAME]`: full-size foreign checkpoints, written and imported.
 
 Each layout's file has the sizes of the published one (StyleGAN2 1024², config F; e4e for 18 codes) and random weights.
-Told for each: the file's size, seconds and peak memory of a fresh process that reads it, and of one that imports it as
-a base, both less the imports of Python modules in seconds and nothing less in memory; and that the base's tensors are
-those that were written. Targets: 10 s and 3 GB for an import.
+Told for each: the file's size; in fresh processes, the seconds that reading it and importing it as a base take once
+Python's modules are there, and the whole process' peak memory; and that the base's tensors are those that were written.
+Targets: 10 s and 3 GB for an import. Linux only: the peak is that of /proc/self/status.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,14 +21,24 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.run import machine, run
+from benchmarks.run import machine
 from tests import foreign
 
 LAYOUTS = ("rosinality", "rosinality-training", "nvidia", "nvidia-legacy", "e4e")
-MODULES = "import torch, safetensors.torch; from sigan import convert, intake, bases; import sigan.nets.e4e; "
-NOTHING = MODULES
-READ = MODULES + "import sys; convert.read(sys.argv[1])"
-IMPORT = MODULES + "import sys; intake.import_files([sys.argv[1]], sys.argv[2])"
+CHILD = """
+import json, re, sys, time
+import torch, safetensors.torch
+from sigan import bases, convert, intake
+import sigan.nets.e4e, sigan.nets.unfilled
+start = time.perf_counter()
+if sys.argv[2]:
+    intake.import_files([sys.argv[1]], sys.argv[2])
+else:
+    convert.read(sys.argv[1])
+seconds = time.perf_counter() - start
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+print(json.dumps([seconds, peak]))
+"""
 
 
 def write(layout: str, path: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -64,12 +78,19 @@ def same(folder: Path, parts: dict[str, dict[str, torch.Tensor]]) -> bool:
     return True
 
 
-def median(code: str, arguments: list[str], runs: int, home: Path) -> tuple[float, float]:
-    samples = []
-    for i in range(runs):
-        names = [argument.replace("RUN", str(i)) for argument in arguments]
-        samples.append(run([sys.executable, "-c", code, *names], home))
-    return statistics.median(s.seconds for s in samples), statistics.median(s.mebibytes for s in samples)
+def measure(path: Path, name: str, home: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of one process that reads the file, or imports it under a name."""
+    done = subprocess.run([sys.executable, "-c", CHILD, str(path), name], capture_output=True, text=True,
+                          env={**os.environ, "SIGAN_HOME": str(home)}, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
+
+
+def median(samples: list[tuple[float, float]]) -> str:
+    seconds, peaks = zip(*samples)
+    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f}) | {statistics.median(peaks):.0f}"
 
 
 def main() -> None:
@@ -80,17 +101,17 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        bare, memory = median(NOTHING, [], max(3, arguments.runs), folder)
-        print(f"imports of modules alone: {bare:.1f} s, {memory:.0f} MiB")
-        print("| layout | file, MB | read, s | MiB | import, s | MiB | the same |")
+        print("| layout | file, MB | read, s | peak, MiB | import, s | peak, MiB | the same |")
         print("|---|---|---|---|---|---|---|")
         for layout in arguments.layout or LAYOUTS:
             path, home = folder / "weights", folder / "home"
             parts = write(layout, path)
-            read, read_memory = median(READ, [str(path)], arguments.runs, home)
-            whole, whole_memory = median(IMPORT, [str(path), "baseRUN"], arguments.runs, home)
-            print(f"| {layout} | {path.stat().st_size / 1e6:.0f} | {read - bare:.1f} | {read_memory:.0f} | "
-                  f"{whole - bare:.1f} | {whole_memory:.0f} | {same(home / 'bases' / 'base0', parts)} |", flush=True)
+            read = median([measure(path, "", home) for _ in range(arguments.runs)])
+            whole = median([measure(path, f"base{i}", home) for i in range(arguments.runs)])
+            print(f"| {layout} | {path.stat().st_size / 1e6:.0f} | {read} | {whole} | "
+                  f"{same(home / 'bases' / 'base0', parts)} |", flush=True)
+            del parts
+            shutil.rmtree(home)
             path.unlink()
 
 
