@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sigan import archives, tensors
 from sigan.errors import WeightsError
 from sigan.pickles import Allowed, Budget, Kind, Record, Refusal, Refused, load, plain_key
@@ -48,6 +50,19 @@ def read(path: str | Path) -> Any:
         return _safetensors(path)
     _refuse_others(head, source)
     return _pickles(data, source)
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors by name in a file that is a state dict and nothing else, as torchvision saves networks.
+
+    Errors and the lives of the tensors are as `read` says; WeightsError, too, for a file that holds something else.
+    """
+    tree = read(path)
+    tree = tree.state if isinstance(tree, Record) and tree.kind == "safetensors" else tree
+    if not isinstance(tree, dict) or not all(isinstance(key, str) and isinstance(value, (Tensor, tensors.StoredTensor))
+                                             for key, value in tree.items()):
+        raise WeightsError(f"{path} is no state dict: tensors by name", "give the file that holds the network alone")
+    return {key: value if isinstance(value, Tensor) else value.read() for key, value in tree.items()}
 
 
 def _refuse_others(head: bytes, source: str) -> None:

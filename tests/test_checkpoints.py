@@ -79,6 +79,19 @@ def test_safetensors_are_read_with_their_metadata(tmp_path):
     assert read.args == ({"licence": "CC0"},) and read.state["a"].tolist() == [0, 1, 2]
 
 
+def test_a_state_dict_alone(tmp_path):
+    state = torch.nn.Linear(3, 4).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    save_file(state, tmp_path / "w.safetensors", {"a": "b"})
+    for name in ("w.pth", "w.safetensors"):
+        read = checkpoints.read_state(tmp_path / name)
+        assert set(read) == set(state) and all(torch.equal(read[key], state[key]) for key in state)
+    for other in ({"a": 1}, {1: torch.zeros(1)}, [torch.zeros(1)], {"state_dict": state}):
+        torch.save(other, tmp_path / "other")
+        with pytest.raises(WeightsError, match="is no state dict"):
+            checkpoints.read_state(tmp_path / "other")
+
+
 def test_reading_changes_nothing_in_the_file(tmp_path):
     path = tmp_path / "w.pt"
     torch.save({"a": torch.zeros(1000)}, path)
