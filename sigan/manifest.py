@@ -113,6 +113,8 @@ def printable(text: str, lines: bool = False) -> bool:
 
     lines: line breaks and tabs are fine.
     """
+    if text.isascii() and text.isprintable():  # nearly always, and fast
+        return True
     return not any(c in REORDERING or unicodedata.category(c) in UNPRINTABLE and not (lines and c in "\n\t")
                    for c in text)
 
@@ -175,11 +177,10 @@ def _json(text: str, what: str) -> dict:
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before a pack's tensors; `tensors` holds type and shape by name, `start` is where they begin."""
+    """What stands before a pack's tensors; `tensors` holds type and shape by name."""
 
     metadata: dict[str, str]
     tensors: dict[str, tuple[str, tuple[int, ...]]]
-    start: int
 
     @property
     def manifest(self) -> PackManifest:
@@ -192,10 +193,10 @@ class Header:
         return None if text is None else decode_preview(text)
 
 
-def read_header(file: BinaryIO, size: int) -> Header:
+def read_header(file: BinaryIO, size: int, tensors: bool = True) -> Header:
     """The checked header of a safetensors file of `size` bytes: tensors lie end to end and fill the file.
 
-    PackError otherwise; no more is read than MAX_HEADER.
+    tensors: False leaves them out, unchecked. PackError otherwise; no more is read than MAX_HEADER.
     """
     if size > MAX_FILE:
         raise _broken(f"it has {size >> 20} MiB, and no pack more than {MAX_FILE >> 20}")
@@ -217,6 +218,11 @@ def read_header(file: BinaryIO, size: int) -> Header:
     if KEY not in metadata:
         raise PackError("is a safetensors file, but no style pack: it has no sigan manifest",
                         "`sigan train` makes packs")
+    return Header(metadata, _tensors(values, size - 8 - length) if tensors else {})
+
+
+def _tensors(values: dict, size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor; they lie end to end in `size` bytes."""
     if len(values) > MAX_TENSORS:
         raise _broken(f"it has {len(values)} tensors, and no pack more than {MAX_TENSORS}")
     tensors, spans, numbers = {}, [], 0
@@ -234,9 +240,9 @@ def read_header(file: BinaryIO, size: int) -> Header:
         if first != end:
             raise _broken(f"tensor {name} does not begin where the one before it ends")
         end = last
-    if 8 + length + end != size:
-        raise _broken(f"its tensors end at byte {8 + length + end}, the file at {size}")
-    return Header(metadata, tensors, 8 + length)
+    if end != size:
+        raise _broken(f"its tensors end at byte {end}, the file at {size}")
+    return tensors
 
 
 def _entry(name: str, entry: object) -> tuple[str, tuple[int, ...], tuple[int, int]]:
@@ -277,7 +283,7 @@ def open_pack(path: str | Path) -> tuple[BinaryIO, int]:
 
 
 def read_manifest(path: str | Path) -> PackManifest:
-    """The manifest of a pack file; its tensors are not read. PackError naming the file when it is none."""
+    """The manifest of a pack file, whose tensors are neither read nor checked. PackError naming it when it is none."""
     return _header_of(path, lambda header: header.manifest)
 
 
@@ -293,7 +299,7 @@ def _header_of(path: str | Path, part):
     file, size = open_pack(path)
     with file:
         try:
-            return part(read_header(file, size))
+            return part(read_header(file, size, tensors=False))
         except PackError as error:
             raise named(path, error) from error
         except OSError as error:

@@ -215,6 +215,14 @@ def test_what_is_no_file_is_not_opened(tmp_path):
         packs.read_manifest("a\0b")
 
 
+def test_the_manifest_is_read_whatever_the_tensors(tmp_path):
+    """A list of styles reads no tensors; whoever uses one checks them."""
+    (tmp_path / "lying.safetensors").write_bytes(around({"synthesis.a": {**TENSOR, "shape": [9]}}))
+    assert packs.read_manifest(tmp_path / "lying.safetensors") == MANIFEST
+    with pytest.raises(PackError, match="does not fill"):
+        StylePack.load(tmp_path / "lying.safetensors")
+
+
 def test_a_huge_file_is_not_read(tmp_path):
     with open(tmp_path / "huge.safetensors", "wb") as file:
         file.write(around({}))
