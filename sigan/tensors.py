@@ -68,13 +68,17 @@ class StoredTensor:
             raise ValueError(f"a tensor of {self.numel:,} numbers in a storage of {storage.numel:,}")
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self.storage.dtype
+
+    @property
     def numel(self) -> int:
         return math.prod(self.shape)
 
     def read(self) -> Tensor:
         """The tensor itself, a view of the file where possible; its values may change with the file's."""
         if not self.numel:
-            return torch.empty(self.shape, dtype=self.storage.dtype)
+            return torch.empty(self.shape, dtype=self.dtype)
         return self.storage.read().as_strided(self.shape, self.stride, self.offset)
 
 

@@ -252,12 +252,13 @@ def test_one_error_tells_all_that_is_missing_unexpected_and_mis_shaped(g, d, tmp
     del theirs["noises.noise_3"]
     theirs["conv1.activate.bias"] = torch.zeros(31)
     theirs["input.input"] = 3
+    theirs["style.1.bias"] = theirs["style.1.bias"].long()
     torch.save({"g_ema": theirs, "latent_avg": g.mapping.w_avg}, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
         convert.read(tmp_path / "w.pt")
     expected = ("a generator of 32² in rosinality's layout, but is not: missing noises.noise_3; missing style.2.bias; "
                 "unexpected another.stray; unexpected stray; conv1.activate.bias is [31], not [32]; "
-                "input.input is no tensor, not [1, 32, 4, 4]")
+                "input.input is no tensor, not [1, 32, 4, 4]; style.1.bias is of whole numbers")
     assert expected in caught.value.message and str(tmp_path / "w.pt") in caught.value.message
 
 

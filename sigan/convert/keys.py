@@ -59,6 +59,8 @@ def translate(state: Mapping[str, Any], table: Table, net: nn.Module, what: str,
     faults += [f"unexpected {ascii(key)[1:-1][:100]}" for key in sorted(set(found) - set(wanted))]
     faults += [f"{key} is {'no tensor' if found[key] is None else list(found[key])}, not {list(wanted[key])}"
                for key in sorted(set(found) & set(wanted)) if found[key] is None or tuple(found[key]) != wanted[key]]
+    faults += [f"{key} is of whole numbers" for key in sorted(set(found) & set(wanted))
+               if found[key] is not None and not state[key].dtype.is_floating_point]
     if len(faults) > MAX_FAULTS:
         faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS:,} more"]
     if faults:
@@ -138,6 +140,7 @@ def _blocks(config: DiscriminatorConfig) -> list[int]:
 
 
 def rosinality_discriminator(config: DiscriminatorConfig) -> Table:
+    """rosinality's `d`."""
     table: Table = {"from_rgb.weight": ("convs.0.0.weight", SAME), "from_rgb.bias": ("convs.0.1.bias", SAME),
                     "conv.weight": ("final_conv.0.weight", SAME), "conv.bias": ("final_conv.1.bias", SAME)}
     for i, r in enumerate(_blocks(config), start=1):
@@ -159,6 +162,7 @@ def nvidia_discriminator(config: DiscriminatorConfig) -> Table:
 
 
 def tensorflow_discriminator(config: DiscriminatorConfig) -> Table:
+    """The first StyleGAN2's `D`."""
     r = config.resolution
     layers = {"from_rgb": (f"{r}x{r}/FromRGB", HWIO), "conv": ("4x4/Conv", HWIO), "fc": ("4x4/Dense0", DENSE),
               "out": ("Output", DENSE)}
