@@ -136,11 +136,12 @@ def tiny_pack(tiny_base):
 def package(tmp_path_factory, monkeypatch):
     """package(name, entry points by group, files by path) installs a package for this test only; gives its folder.
 
-    SIGAN_PLUGINS lets in these packages, and none of this machine. The module, a package named as `name` with underscores, is empty unless `files` has its `__init__.py`.
+    The module, named as the package with underscores, is empty unless `files` has its `__init__.py`. Only these
+    packages are let in, none of this machine.
     """
     site = tmp_path_factory.mktemp("site")
     monkeypatch.syspath_prepend(str(site))
-    names: list[str] = []
+    installed: list[str] = []
 
     def install(name: str, points: dict[str, dict[str, str]], files: dict[str, str | bytes] | None = None) -> Path:
         module = name.replace("-", "_").lower()
@@ -152,8 +153,8 @@ def package(tmp_path_factory, monkeypatch):
                               **{f"{module}/{path}": content for path, content in (files or {}).items()}}.items():
             (site / path).parent.mkdir(parents=True, exist_ok=True)
             (site / path).write_bytes(content if isinstance(content, bytes) else content.encode())
-        names.append(name)
-        monkeypatch.setenv("SIGAN_PLUGINS", ",".join(names))
+        installed.append(name)
+        monkeypatch.setenv("SIGAN_PLUGINS", ",".join(installed))
         importlib.invalidate_caches()  # it goes by the folder's time of change, and two packages can share that
         return site / module
 

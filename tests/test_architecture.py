@@ -20,7 +20,7 @@ FLOORS = (
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream"),
     ("inversion", "deltas", "packs", "styles"),
-    ("training", "stylization", "evaluation", "report", "intake"),
+    ("training", "stylization", "evaluation", "report", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )
 FLOOR_OF = {noun: floor for floor, nouns in enumerate(FLOORS) for noun in nouns}

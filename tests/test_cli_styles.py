@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -55,7 +57,7 @@ def test_list_as_json(run, file):
 
 def test_a_damaged_pack_does_not_hide_the_others(run, file):
     run("styles", "install", file)
-    styles.find("ink").path.with_name("torn.safetensors").write_bytes(file.read_bytes()[:-1])
+    styles.find("ink").path.with_name("torn.safetensors").write_bytes(b"no")
     code, _, err = run("styles", "list")
     assert code == 0 and "jojogan" in err and "problem: " in err and "torn.safetensors is no valid" in err
     shown = json.loads(run("styles", "list", "--json")[1])["styles"]
@@ -107,15 +109,10 @@ def test_verify_against_a_base(run, file, monkeypatch):
     assert code == 7 and "belongs to base 'mini' 16² (hash abababab…)" in err
 
 
-def test_plugins_shows_what_is_found_and_what_failed(run, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delenv("SIGAN_PLUGINS")
-    info = tmp_path / "hp_styles-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hp-styles\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text("[sigan.styles]\nhp-lost = hp_styles:PATH\n"
-                                           "[sigan.metrics]\nhp-bad = absent:x\nhp-fine = hp_styles:PATH\n")
-    (tmp_path / "hp_styles.py").write_text("PATH = 'nowhere.safetensors'\n")
+def test_plugins_shows_what_is_found_and_what_failed(run, package, monkeypatch):
+    package("hp-styles", {"sigan.styles": {"hp-lost": ":PATH"},
+                          "sigan.metrics": {"hp-bad": ".absent:x", "hp-fine": ":PATH"}},
+            {"__init__.py": "PATH = 'nowhere.safetensors'"})
     code, out, _ = run("plugins", "--json")
     shown = json.loads(out)
     assert code == 0
@@ -124,11 +121,65 @@ def test_plugins_shows_what_is_found_and_what_failed(run, tmp_path, monkeypatch)
     problems = [problem["name"] for problem in shown["problems"] if problem["package"] == "hp-styles"]
     assert sorted(problems) == ["hp-bad", "hp-lost"]
     code, out, err = run("plugins")
-    assert (code, out) == (0, "") and "No module named 'absent'" in err and "nowhere.safetensors" in err
+    assert (code, out) == (0, "") and "No module named 'hp_styles.absent'" in err and "nowhere.safetensors" in err
+    untried = json.loads(run("plugins", "--no-check", "--json")[1])
+    assert {plugin["status"] for plugin in untried["plugins"] if plugin["package"] == "hp-styles"} == {"not tried"}
     monkeypatch.setenv("SIGAN_PLUGINS", "")
     off = [plugin["status"] for plugin in json.loads(run("plugins", "--json")[1])["plugins"]
            if plugin["package"] == "hp-styles"]
     assert off == ["off"] * 3
+
+
+def test_a_style_two_packages_bring_is_said_aloud(run, package, file):
+    for name in ("hp-alpha", "hp-beta"):
+        package(name, {"sigan.styles": {"ink": ":PATH"}}, {"ink.safetensors": file.read_bytes()})
+    _, _, err = run("styles", "list")
+    assert "note: 'ink' is hp-alpha:ink; for the other write hp-beta:ink" in err
+    _, _, err = run("styles", "install", file, "--force")
+    assert "in place of hp-alpha:ink" in err and "in place of hp-beta:ink" in err
+    assert "'ink' is now hp-alpha:ink" in run("styles", "remove", "ink")[2]
+    assert json.loads(run("styles", "show", "hp-beta:ink", "--json")[1])["origin"] == "hp-beta"
+
+
+def test_install_a_folder_and_the_wrong_options(run, file, tmp_path):
+    code, out, _ = run("styles", "install", file.parent, "--json")
+    assert code == 0 and json.loads(out)["name"] == "ink"
+    assert run("styles", "install", file.parent, "--name", "pen")[0] == 2
+    assert "--sha256 is for an address" in run("styles", "install", file, "--sha256", "0" * 64)[2]
+    assert "without a hash" in run("styles", "install", "https://example.org/ink.safetensors")[2]
+
+
+def test_export(run, file, tmp_path):
+    run("styles", "install", file)
+    target = tmp_path / "out" / "copy.safetensors"
+    assert run("styles", "export", "ink", target)[0] == 0 and target.read_bytes() == file.read_bytes()
+    code, _, err = run("styles", "export", "ink", target)
+    assert code == 2 and "exists already" in err and run("styles", "export", "ink", target, "--overwrite")[0] == 0
+    assert run("styles", "export", "ink")[0] == 2
+    code, out, _ = run("styles", "export", "ink", "--as-package", tmp_path / "package", "--name", "pen", "--json")
+    assert code == 0 and f"{tmp_path}/package/sigan_style_pen/pen.safetensors" in json.loads(out)["files"]
+    code, _, err = run("styles", "export", "ink", "--as-package", tmp_path / "package")
+    assert code == 2 and "is in use" in err
+
+
+def test_gallery(run, file, tmp_path):
+    run("styles", "install", file)
+    styles.find("ink").path.with_name("torn.safetensors").write_bytes(b"no")
+    code, out, err = run("styles", "gallery", tmp_path / "page.html", "--json")
+    assert code == 0 and json.loads(out)["styles"] == ["ink"] and "not shown: " in err and "torn" in err
+    assert "sigan stylize --style ink IN OUT" in (tmp_path / "page.html").read_text()
+
+
+def test_list_imports_no_heavy_package(run, file, package):
+    """In an interpreter of its own: what a list of styles needs is the heads of the files."""
+    run("styles", "install", file)
+    package("hp-alpha", {"sigan.styles": {"ink": ":PATH"}}, {"ink.safetensors": file.read_bytes()})
+    probe = ("import sys; from sigan.cli.app import main; code = main(['styles', 'list', '--json']); "
+             "print(code, sorted({'torch', 'numpy', 'PIL', 'safetensors', 'hp_alpha'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    listed, told = done.stdout.splitlines()
+    assert told == "0 []" and {style["name"] for style in json.loads(listed)["styles"]} == {"ink", "hp-alpha:ink"}
 
 
 def test_no_subcommand_is_a_usage_error(run):

@@ -167,7 +167,7 @@ def _styles() -> Iterator[Check]:
 
 
 def _plugins() -> Iterator[Check]:
-    from sigan import plugins, styles
+    from sigan import checkup, styles
 
-    for problem in dict.fromkeys([*plugins.problems(), *styles.problems()]):
+    for problem in dict.fromkeys([*checkup.problems(), *styles.problems()]):
         yield Check(f"plugin {problem.package}", "warn", problem.message, problem.hint)
