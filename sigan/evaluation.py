@@ -1,4 +1,7 @@
-"""Figures for results beside the photographs they came from: SSIM and identity, pair by pair, then in all."""
+"""Figures for results: beside the photographs they came from, pair by pair, and beside a style's references, as sets.
+
+What cannot be compared is a record with its reason, and counted; nothing is left out in silence.
+"""
 
 from __future__ import annotations
 
@@ -9,126 +12,44 @@ from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
-from PIL import Image
 
-from sigan import alignment, images, stream
+from sigan import alignment, features, images, plugins, stream
 from sigan.alignment import AlignedFace, DlibAligner
 from sigan.errors import ConfigError, InputError, NoFaceError, SiganError
 from sigan.events import Failure
+from sigan.figures import Figure
+from sigan.identity import Identity, Likeness, misplaced, on_size
+from sigan.metrics import GROUP, INPUTS, REFERENCES, Metric, Sample, Tools, ssim
 
-METRICS = ("ssim", "ssim-color", "identity")
-WINDOW, SIGMA, K1, K2, RANGE = 11, 1.5, 0.01, 0.03, 255  # Wang et al. 2004, section III C
-MIN_SIDE = 256  # smaller pictures are enlarged before a descriptor is taken
-FAR = 0.15  # landmarks further than this share of the side from the photograph's are another, false face
+__all__ = ["EvalConfig", "Evaluation", "Identity", "Likeness", "Pair", "PairRecord", "evaluate", "match", "ssim",
+           "summary"]
 
-
-# ---- SSIM
-
-def ssim(a: np.ndarray, b: np.ndarray, color: bool = False) -> float:
-    """Structural similarity, 1 for equal pictures, of two uint8 [H,W,3] (or grey [H,W]) pictures of one size.
-
-    Wang 2004: 11 x 11 Gaussian of sigma 1.5, K1 0.01, K2 0.03, whole windows only; on grey, or with `color` the mean
-    over the three channels. InputError on unlike or too small pictures.
-    """
-    if a.shape != b.shape or a.ndim not in (2, 3) or min(a.shape[:2]) < WINDOW:
-        raise InputError(f"SSIM compares two pictures of one size, at least {WINDOW} px; got {a.shape} and {b.shape}",
-                         "resize one of them")
-    a, b = (image.astype(np.float64) if image.ndim == 3 else image[..., None].astype(np.float64) for image in (a, b))
-    if not color and a.shape[2] == 3:
-        a, b = (a @ images.LUMA)[..., None], (b @ images.LUMA)[..., None]
-    mean_a, mean_b = _window_mean(a), _window_mean(b)
-    var_a, var_b = _window_mean(a * a) - mean_a**2, _window_mean(b * b) - mean_b**2
-    covariance = _window_mean(a * b) - mean_a * mean_b
-    c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float((likeness / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+FRAMED = 256  # pixels of a picture that `align` frames and that has no photograph to take the size from
+GREY = 6  # of 255: channels that differ by no more, on average, make a grey picture
+BY_INPUTS, BY_REFERENCES = ("ssim", "identity"), ("color", "lines", "copy")  # what `auto` stands for: no download
 
 
-def _window_mean(image: np.ndarray) -> np.ndarray:
-    """Gaussian means over the whole windows of [H,W,C], one axis after the other."""
-    weights = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / SIGMA) ** 2)
-    weights /= weights.sum()
-    rows = sum(w * image[i:len(image) - WINDOW + 1 + i] for i, w in enumerate(weights))
-    return sum(w * rows[:, i:rows.shape[1] - WINDOW + 1 + i] for i, w in enumerate(weights))
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What to measure. `aligned`: inputs are framed faces. `align`: results and references are framed here, too."""
 
+    metrics: tuple[str, ...] = ("auto",)
+    features: str = "inception"  # what FID and KID are defined on
+    aligned: bool = False
+    align: bool = False
+    base: str = "mini"
+    device: str = "auto"
 
-# ---- identity
+    def __post_init__(self) -> None:
+        if self.aligned and self.align:
+            raise ConfigError("aligned and align contradict each other", "choose one: are the pictures framed or not?")
 
-@dataclass(frozen=True)
-class Likeness:
-    """Descriptor distance (same person: below about 0.6), and whether the detector found the result's own face."""
-
-    distance: float
-    found: bool
-
-
-class Identity:
-    """dlib's 128-number face descriptor (King 2017), loaded on first use; weights as in `alignment.model_path`."""
-
-    def __init__(self, aligner: DlibAligner | None = None) -> None:
-        self.aligner = aligner or DlibAligner()
-        self._model = None
-
-    def descriptor(self, image: np.ndarray, landmarks: np.ndarray | None = None) -> np.ndarray | None:
-        """float64 [128] of the largest face of uint8 [H,W,3], or of that at `landmarks` [68,2]; None without face."""
-        import dlib
-
-        image, scale = _enlarged(image)
-        points = self._points(image) if landmarks is None else (np.asarray(landmarks) + 0.5) * scale - 0.5
-        if points is None:
-            return None
-        if self._model is None:
-            path = alignment.model_path("dlib_face_recognition_resnet_model_v1.dat")
-            self._model = dlib.face_recognition_model_v1(str(path))
-        corners = (round(float(v)) for v in (*points.min(0), *points.max(0)))
-        parts = [dlib.point(round(float(x)), round(float(y))) for x, y in points]
-        shape = dlib.full_object_detection(dlib.rectangle(*corners), parts)
-        return np.array(self._model.compute_face_descriptor(image, shape))
-
-    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Euclidean distance of two descriptors."""
-        return float(np.linalg.norm(np.asarray(a) - np.asarray(b)))
-
-    def compare(self, output: np.ndarray, source: AlignedFace) -> Likeness:
-        """The result, uint8 [R,R,3], beside the aligned photograph it came from.
-
-        Where the detector misses the result's face, or finds one elsewhere, the photograph's landmarks are used and
-        `found` is False. NoFaceError when the photograph has no face either.
-        """
-        expected = source.landmarks if source.landmarks is not None else self._landmarks(source.image)
-        if expected is None:
-            raise NoFaceError("no face found in the aligned photograph", "evaluate without identity")
-        points = self._landmarks(output)
-        inside = np.asarray(expected) * (len(output) / len(source.image))
-        found = points is not None and np.hypot(*(points - inside).T).mean() < FAR * len(output)
-        return Likeness(self.distance(self.descriptor(source.image, expected),
-                                      self.descriptor(output, points if found else inside)), bool(found))
-
-    def _landmarks(self, image: np.ndarray) -> np.ndarray | None:
-        large, scale = _enlarged(image)
-        points = self._points(large)
-        return None if points is None else (points + 0.5) / scale - 0.5
-
-    def _points(self, image: np.ndarray) -> np.ndarray | None:
-        faces = self.aligner.find(image)
-        return max(faces, key=lambda face: face.box[2] - face.box[0]).landmarks if faces else None
-
-
-def _enlarged(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The picture with its short side at least MIN_SIDE, and the scales [2] in x and y."""
-    factor = max(1.0, MIN_SIDE / min(image.shape[:2]))
-    size = round(image.shape[1] * factor), round(image.shape[0] * factor)
-    large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    return large, np.array(size) / image.shape[1::-1]
-
-
-# ---- folders
 
 @dataclass(frozen=True)
 class PairRecord:
     """One result beside its photograph: figures by metric, or the error; an empty path is the missing side.
 
-    `found` is False when identity had to use the photograph's landmarks for the result.
+    `found` is False when no face was found where the photograph's is. `reference` marks a reference that failed.
     """
 
     source: str
@@ -136,6 +57,7 @@ class PairRecord:
     values: dict[str, float] = field(default_factory=dict)
     found: bool = True
     error: Failure | None = None
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,63 +89,198 @@ def match(outputs: Sequence[stream.Item], inputs: Sequence[stream.Item]) -> list
     return pairs + [Pair(None, item.path) for item in inputs if item.path not in used]
 
 
-def evaluate(outputs: str | Path, inputs: str | Path, metrics: Sequence[str] = ("ssim", "identity"), *,
-             aligned: bool = False, aligner: DlibAligner | None = None) -> Iterator[PairRecord]:
+class Evaluation:
+    """Iterate it for a record of each result; then `figures()` are those of the whole. It holds no pictures.
+
+    Raises before any work: ConfigError on an unknown metric or a missing folder of inputs or references, InputError on
+    a folder without pictures, WeightsError where a metric's weights are not installed.
+    """
+
+    def __init__(self, outputs: str | Path, inputs: str | Path | None = None, references: str | Path | None = None,
+                 config: EvalConfig | None = None, tools: Tools | None = None) -> None:
+        self.outputs, self.config = str(outputs), config or EvalConfig()
+        self.tools = tools or Tools(features=self.config.features, base=self.config.base, device=self.config.device)
+        given = {INPUTS: inputs, REFERENCES: references}
+        kinds = self._kinds(given)
+        results = stream.find_inputs(outputs)
+        self.paired = inputs is not None and any(kind.needs == INPUTS for kind in kinds)
+        self.references = stream.find_inputs(references) if references is not None else []
+        self.pairs = match(results, stream.find_inputs(inputs, out=outputs)) if inputs is not None else [
+            Pair(item.path, None) for item in results]
+        self.metrics: list[Metric] = [kind(self.tools) for kind in kinds]
+        self.records: list[PairRecord] = []
+        self._sides: dict[tuple[int, int], int] = {}  # sizes of results
+        self._grey: dict[str, list[bool]] = {"results": [], "photographs": [], "references": []}
+        self._oblong = 0  # references that are no squares
+
+    def __len__(self) -> int:
+        return len(self.references) + len(self.pairs)
+
+    def _kinds(self, given: dict[str, object]) -> list:
+        """What makes the metrics asked for; nothing of theirs is loaded yet."""
+        names = list(dict.fromkeys(self.config.metrics))
+        if names == ["auto"]:
+            names = [*(BY_INPUTS if given[INPUTS] else ()), *(BY_REFERENCES if given[REFERENCES] else ())]
+            if not names:
+                raise ConfigError("there is nothing to compare the results with", "give --inputs, --references or both")
+        known = plugins.entries(GROUP)
+        if unknown := [name for name in names if name not in known] or ([] if names else ["none"]):
+            raise ConfigError(f"metric {', '.join(unknown)} is unknown", f"choose from {', '.join(known)}")
+        kinds = [(name, plugins.load(GROUP, name)) for name in names]
+        for name, kind in kinds:
+            if given[kind.needs] is None:
+                raise ConfigError(f"metric {name} compares results with {kind.needs}", f"give --{kind.needs} FOLDER")
+        return [kind for _, kind in kinds]
+
+    def __iter__(self) -> Iterator[PairRecord]:
+        """The references that failed, and every result; each is measured as it passes."""
+        for item in self.references:
+            if record := self._reference(item):
+                self.records.append(record)
+                yield record
+        for pair in self.pairs:
+            record = self._record(pair)
+            self.records.append(record)
+            yield record
+
+    def _reference(self, item: stream.Item) -> PairRecord | None:
+        try:
+            image = self._picture(item.path, FRAMED)
+        except SiganError as error:
+            return PairRecord("", str(item.path), error=_failure(error), reference=True)
+        self._oblong += image.shape[0] != image.shape[1]
+        self._grey["references"].append(is_grey(image))
+        sample = Sample(image, features.digest(image), reference=True)
+        for metric in self.metrics:
+            metric.update(sample)
+        return None
+
+    def _picture(self, path: Path, size: int) -> np.ndarray:
+        """The picture as it is, or its face in a frame of `size` pixels."""
+        if not self.config.align:
+            return images.read(path)
+        return alignment.align(path, size, "largest", self.tools.aligner)[0].image
+
+    def _record(self, pair: Pair) -> PairRecord:
+        source, output = str(pair.source or ""), str(pair.output or "")
+        alone = [metric for metric in self.metrics if metric.needs != INPUTS]
+        if not output or (self.paired and not source and not alone):
+            lacking = "result" if source else "photograph"
+            return PairRecord(source, output, error=Failure(
+                "MissingPair", f"{source or output}: it has no {lacking}",
+                "results pair with inputs of the same folder and stem"))
+        try:
+            sample = self._sample(pair)
+        except SiganError as error:
+            return PairRecord(source, output, error=_failure(error))
+        values = {metric.name: value for metric in self.metrics
+                  if (metric.needs != INPUTS or sample.source is not None)
+                  and (value := metric.update(sample)) is not None}
+        lost = self.paired and not source
+        return PairRecord(source, output, values, sample.expected is None or sample.found, Failure(
+            "MissingPair", f"{output}: it has no photograph", "it counts among the results, not among the pairs"
+        ) if lost else None)
+
+    def _sample(self, pair: Pair) -> Sample:
+        image = self._picture(pair.output, FRAMED)
+        size = len(image)
+        face = None
+        if self.paired and pair.source:
+            if image.shape[1] != size:
+                raise InputError(f"{pair.output}: {image.shape[1]} x {size} is not a square face",
+                                 "evaluate aligned results, or let them be framed: --align")
+            face = self._photograph(pair, size)
+        digest = features.digest(image)
+        sample = Sample(image, digest) if face is None else self._paired(pair, image, digest, face)
+        self._sides[image.shape[:2]] = self._sides.get(image.shape[:2], 0) + 1
+        self._grey["results"].append(is_grey(image))
+        if face is not None:
+            self._grey["photographs"].append(is_grey(face.image))
+        return sample
+
+    def _photograph(self, pair: Pair, size: int) -> AlignedFace:
+        faces = alignment.align(pair.source, size, "largest" if pair.index is None else "all", self.tools.aligner,
+                                self.config.aligned)
+        if (pair.index or 0) >= len(faces):
+            raise InputError(f"{pair.source}: {len(faces)} faces found, but {pair.output} is of face {pair.index + 1}",
+                             "stylize it again")
+        return faces[pair.index or 0]
+
+    def _paired(self, pair: Pair, image: np.ndarray, digest: str, source: AlignedFace) -> Sample:
+        source_digest = features.digest(source.image)
+        expected = source.landmarks
+        if expected is None:
+            known = self.tools.find(source.image, source_digest)
+            expected = None if known is None else on_size(known.landmarks, len(source.image), len(image))
+        face = self.tools.find(image, digest)
+        if expected is not None and misplaced(face, expected, len(image)):
+            raise MisalignedPairError(f"{pair.output}: its face is not where that of {pair.source} is",
+                                      "frame both sides alike: --align, or --aligned if the photographs are framed")
+        return Sample(image, digest, False, source.image, source_digest, expected, face)
+
+    def figures(self) -> list[Figure]:
+        """One figure of each metric, of the results that have passed so far."""
+        return [metric.compute() for metric in self.metrics]
+
+    def warnings(self) -> list[str]:
+        """What makes the pictures hard to compare, whichever the metric."""
+        told = []
+        if len(self._sides) > 1:
+            sizes = ", ".join(f"{count} of {w} x {h}" for (h, w), count in sorted(self._sides.items()))
+            told.append(f"the results are of several sizes, which SSIM and LPIPS depend on: {sizes}")
+        mine = self._grey["results"]
+        for side in ("photographs", "references"):
+            theirs = self._grey[side]
+            if mine and theirs and (fmean(mine) > 0.5) != (fmean(theirs) > 0.5):
+                told.append(f"{sum(mine)} of {len(mine)} results are grey, but {sum(theirs)} of {len(theirs)} {side}: "
+                            "figures that see colour tell of that first")
+        if self._oblong:
+            told.append(f"{self._oblong} references are no squares and are squeezed into one: --align frames them")
+        return told
+
+
+class MisalignedPairError(InputError):
+    """A result whose face is clearly elsewhere than its photograph's."""
+
+
+def _failure(error: SiganError) -> Failure:
+    return Failure(type(error).__name__.removesuffix("Error") if isinstance(error, MisalignedPairError)
+                   else type(error).__name__, error.message, error.hint)
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether a picture has no colours to speak of."""
+    small = image[::4, ::4].astype(np.int16)
+    return bool((small.max(-1) - small.min(-1)).mean() <= GREY)
+
+
+def evaluate(outputs: str | Path, inputs: str | Path, metrics: Sequence[str] = BY_INPUTS, *, aligned: bool = False,
+             aligner: DlibAligner | None = None) -> Iterator[PairRecord]:
     """One record per pair of a result and the photograph of its name, which is first aligned to the result's size.
 
-    `aligned`: the photographs are cropped faces already. Missing sides and failures are records too. Raises
-    ConfigError on an unknown metric, InputError on a folder without pictures.
+    `aligned`: the photographs are framed faces already. Missing sides and failures are records too. Errors:
+    `Evaluation`.
     """
-    if unknown := [name for name in metrics if name not in METRICS] or ([] if metrics else ["none"]):
-        raise ConfigError(f"metric {', '.join(unknown)} is unknown", f"choose from {', '.join(METRICS)}")
-    pairs = match(stream.find_inputs(outputs), stream.find_inputs(inputs, out=outputs))
-    return _records(pairs, tuple(metrics), Identity(aligner), aligned)
-
-
-def _records(pairs: Iterable[Pair], metrics: Sequence[str], identity: Identity, aligned: bool) -> Iterator[PairRecord]:
-    for pair in pairs:
-        source, output = str(pair.source or ""), str(pair.output or "")
-        if not (source and output):
-            lacking = "result" if source else "photograph"
-            yield PairRecord(source, output, error=Failure("MissingPair", f"{source or output}: it has no {lacking}",
-                                                           "results pair with inputs of the same folder and stem"))
-            continue
-        try:
-            yield _measured(pair, metrics, identity, aligned)
-        except SiganError as error:
-            yield PairRecord(source, output, error=Failure(type(error).__name__, error.message, error.hint))
-
-
-def _measured(pair: Pair, metrics: Sequence[str], identity: Identity, aligned: bool) -> PairRecord:
-    image = images.read(pair.output)
-    size = len(image)
-    if image.shape[1] != size:
-        raise InputError(f"{pair.output}: {image.shape[1]} x {size} is not a square face",
-                         "evaluate aligned results, not whole pictures")
-    faces = alignment.align(pair.source, size, "largest" if pair.index is None else "all", identity.aligner, aligned)
-    if (pair.index or 0) >= len(faces):
-        raise InputError(f"{pair.source}: {len(faces)} faces found, but {pair.output} is of face {pair.index + 1}",
-                         "stylize it again")
-    face = faces[pair.index or 0]
-    values, found = {}, True
-    for name in metrics:
-        if name == "identity":
-            likeness = identity.compare(image, face)
-            values[name], found = likeness.distance, likeness.found
-        else:
-            values[name] = ssim(image, face.image, color=name == "ssim-color")
-    return PairRecord(str(pair.source), str(pair.output), values, found)
+    config = EvalConfig(metrics=tuple(metrics), aligned=aligned)
+    return iter(Evaluation(outputs, inputs, None, config, Tools(identity=Identity(aligner))))
 
 
 def summary(records: Iterable[PairRecord]) -> dict[str, int | float]:
-    """N pairs measured, missing sides, failures, results whose face was not found; mean and median of each metric."""
+    """N results measured, missing sides, failures, results whose face was not found; mean and median of each metric."""
     records = list(records)
     measured = [record for record in records if record.values]
     errors = [record.error.type for record in records if record.error]
-    missing = errors.count("MissingPair")
-    figures: dict[str, int | float] = {"N": len(measured), "missing": missing, "failed": len(errors) - missing,
+    missing, misaligned = errors.count("MissingPair"), errors.count("MisalignedPair")
+    figures: dict[str, int | float] = {"N": len(measured), "missing": missing, "misaligned": misaligned,
+                                       "failed": len(errors) - missing - misaligned,
                                        "face_not_found": sum(not record.found for record in measured)}
     for name in dict.fromkeys(name for record in measured for name in record.values):
-        values = [record.values[name] for record in measured]
+        values = [record.values[name] for record in measured if name in record.values]
         figures |= {f"{name}_mean": fmean(values), f"{name}_median": median(values)}
     return figures
+
+
+def no_face_anywhere(records: Sequence[PairRecord]) -> bool:
+    """Whether every result failed for want of a face."""
+    errors = [record.error.type if record.error else "" for record in records if not record.reference]
+    return bool(errors) and set(errors) == {NoFaceError.__name__}

@@ -18,8 +18,8 @@ FLOORS = (
     ("nets",),
     ("images", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
-    ("bases", "alignment", "mixing", "losses", "stream"),
-    ("inversion", "deltas", "packs", "styles"),
+    ("bases", "alignment", "mixing", "losses", "stream", "figures"),
+    ("inversion", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions", "appearance"),
     ("training", "stylization", "evaluation", "report", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )
@@ -31,8 +31,8 @@ ALLOWED_SIDEWAYS = {("report", "evaluation")}
 ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
-    "PIL": {"images", "alignment", "stylization", "evaluation", "report", "cli"},
-    "dlib": {"alignment", "evaluation", "cli.doctor"},
+    "PIL": {"images", "alignment", "stylization", "identity", "report", "cli"},
+    "dlib": {"alignment", "identity", "cli.doctor"},
     "requests": {"downloads"},
     "pickle": set(),  # checkpoints.py reads pickles; nothing runs them
 }

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter, ImageOps
 
 from sigan import alignment, evaluation, images
-from sigan.errors import ConfigError, InputError, NoFaceError
-from sigan.evaluation import Pair, PairRecord
+from sigan.errors import ConfigError, InputError
+from sigan.evaluation import EvalConfig, Evaluation, Pair, PairRecord
 from sigan.events import Failure
+from sigan.identity import Identity
 from sigan.stream import Item
 
 RNG = np.random.default_rng(3)
@@ -17,76 +17,12 @@ RNG = np.random.default_rng(3)
 
 @pytest.fixture(scope="module")
 def identity():
-    return evaluation.Identity()
+    return Identity()
 
 
 @pytest.fixture
 def photos(shared):
     return shared / "portraits/photos"
-
-
-def slow_ssim(a, b):
-    """Wang 2004, equation 13, one window at a time, with a two-dimensional window."""
-    weight = np.array([[np.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
-    weight /= weight.sum()
-    values = []
-    for i in range(a.shape[0] - 10):
-        for j in range(a.shape[1] - 10):
-            x, y = a[i:i + 11, j:j + 11].astype(float), b[i:i + 11, j:j + 11].astype(float)
-            mx, my = (weight * x).sum(), (weight * y).sum()
-            vx, vy = (weight * (x - mx) ** 2).sum(), (weight * (y - my) ** 2).sum()
-            cov = (weight * (x - mx) * (y - my)).sum()
-            values.append((2 * mx * my + 6.5025) * (2 * cov + 58.5225)
-                          / ((mx**2 + my**2 + 6.5025) * (vx + vy + 58.5225)))
-    return np.mean(values)
-
-
-def test_ssim_is_the_slow_formula():
-    a = RNG.integers(0, 256, (24, 31, 3), dtype=np.uint8)
-    b = np.uint8(np.clip(a + RNG.normal(0, 40, a.shape), 0, 255))
-    assert evaluation.ssim(a[..., 0], b[..., 0]) == pytest.approx(slow_ssim(a[..., 0], b[..., 0]), abs=1e-10)
-    channels = [slow_ssim(a[..., i], b[..., i]) for i in range(3)]
-    assert evaluation.ssim(a, b, color=True) == pytest.approx(np.mean(channels), abs=1e-10)
-    grey = [x @ (0.299, 0.587, 0.114) for x in (a, b)]
-    assert evaluation.ssim(a, b) == pytest.approx(slow_ssim(*grey), abs=1e-10)
-
-
-def test_ssim_is_one_for_equals_and_symmetric():
-    a, b = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    assert evaluation.ssim(a, a) == pytest.approx(1)
-    assert evaluation.ssim(a, b) == pytest.approx(evaluation.ssim(b, a)) and evaluation.ssim(a, b) < 0.3
-
-
-@pytest.mark.parametrize("shape", [(16, 17, 3), (10, 16, 3)])
-def test_ssim_refuses_unlike_or_tiny_pictures(shape):
-    with pytest.raises(InputError, match=r"16, 16, 3|10, 16, 3"):
-        evaluation.ssim(np.zeros(shape), np.zeros((16, 16, 3) if shape[0] == 16 else shape))
-
-
-def test_one_person_is_near_and_another_far(photos, identity):
-    one, other = (alignment.align(photos / name, 128, aligner=identity.aligner)[0] for name in ("iu.jpeg", "21.jpeg"))
-    changed = np.array(ImageOps.autocontrast(Image.fromarray(one.image).filter(ImageFilter.GaussianBlur(1))))
-    same = identity.compare(changed, one)
-    assert same.found and same.distance < 0.35
-    assert identity.compare(other.image, one).distance > 0.6
-    assert identity.distance(identity.descriptor(one.image), identity.descriptor(other.image)) > 0.6
-
-
-def test_a_result_without_a_face_uses_the_photographs_landmarks(photos, identity, monkeypatch):
-    (one,) = alignment.align(photos / "iu.jpeg", 128, aligner=identity.aligner)
-    monkeypatch.setattr(identity.aligner, "find", lambda *_, **__: [])
-    missed = identity.compare(one.image, one)
-    assert not missed.found and missed.distance < 1e-6
-    assert identity.descriptor(one.image) is None
-    with pytest.raises(NoFaceError):
-        identity.compare(one.image, alignment.AlignedFace(one.image, one.quad))
-
-
-def test_a_face_found_elsewhere_is_not_the_results(photos, identity, monkeypatch):
-    (one,) = alignment.align(photos / "iu.jpeg", 128, aligner=identity.aligner)
-    stray = alignment.Face((0, 0, 20, 20), 1.0, np.asarray(one.landmarks) * 0.1, "hog")
-    monkeypatch.setattr(identity.aligner, "find", lambda *_, **__: [stray])
-    assert not identity.compare(one.image, one).found
 
 
 def test_pairs_by_folder_stem_name_and_number():
@@ -111,7 +47,7 @@ def test_a_folder_against_its_own_aligned_crops(photos, tmp_path, identity):
     images.write(outs / "iu.png", face.image)
     images.write(outs / "wide.png", face.image[:32])
     (ins / "wide.jpg").write_bytes((photos / "26.jpeg").read_bytes())
-    records = list(evaluation.evaluate(tmp_path / "out", tmp_path / "in", evaluation.METRICS, aligner=identity.aligner))
+    records = list(evaluation.evaluate(tmp_path / "out", tmp_path / "in", ("ssim", "ssim-color", "identity"), aligner=identity.aligner))
     good, wide, missing = records
     assert good.error is None and good.values["ssim"] == pytest.approx(1) and good.values["ssim-color"] > 0.999
     assert good.values["identity"] < 0.3
@@ -132,15 +68,17 @@ def test_aligned_photographs_are_taken_whole(tmp_path):
 def test_a_face_number_beyond_the_faces_is_a_failure(photos, tmp_path, identity):
     images.write(tmp_path / "iu-2.png", np.zeros((32, 32, 3), np.uint8))
     pair = Pair(tmp_path / "iu-2.png", photos / "iu.jpeg", 1)
-    (record,) = evaluation._records([pair], ("ssim",), identity, False)
+    run = Evaluation(tmp_path, photos, config=EvalConfig(metrics=("ssim",)))
+    run.pairs = [pair]
+    (record,) = run
     assert record.error.type == "InputError" and "1 faces found" in record.error.message and not record.values
 
 
 def test_summary_means_and_medians():
     records = [PairRecord("a", "a", {"ssim": value}, found=value > 0.1) for value in (0.1, 0.2, 0.6)]
     records += [PairRecord("b", "", error=Failure(kind, "")) for kind in ("MissingPair", "InputError")]
-    assert evaluation.summary(records) == {"N": 3, "missing": 1, "failed": 1, "face_not_found": 1,
-                                           "ssim_mean": pytest.approx(0.3), "ssim_median": pytest.approx(0.2)}
+    assert evaluation.summary(records) == {"N": 3, "missing": 1, "misaligned": 0, "failed": 1,
+                                           "face_not_found": 1, "ssim_mean": pytest.approx(0.3), "ssim_median": pytest.approx(0.2)}
     assert evaluation.summary([])["N"] == 0
 
 
@@ -149,3 +87,124 @@ def test_an_unknown_metric_is_named_before_any_work(tmp_path, metrics):
     with pytest.raises(ConfigError, match="psnr|none") as caught:
         evaluation.evaluate(tmp_path, tmp_path, metrics)
     assert "identity" in caught.value.hint
+
+
+# ---- beside references, and what cannot be compared
+
+@pytest.fixture
+def noise(tmp_path):
+    """noise(folder, names, size=64, seed=0, grey=False): pictures without faces."""
+    def write(folder, names, size=64, seed=0, grey=False):
+        rng = np.random.default_rng(seed)
+        for name in names:
+            image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            images.write(tmp_path / folder / f"{name}.png", image[..., :1].repeat(3, -1) if grey else image)
+        return tmp_path / folder
+
+    return write
+
+
+def test_sets_and_pairs_are_measured_in_one_pass(noise):
+    run = Evaluation(noise("out", "abc"), noise("in", "abc", seed=1), noise("refs", "xy", seed=2),
+                     EvalConfig(metrics=("ssim", "color", "kid"), features="discriminator", aligned=True))
+    records = list(run)
+    assert len(run) == 5 and [Path(record.output).name for record in records] == ["a.png", "b.png", "c.png"]
+    assert all(set(record.values) == {"ssim", "color"} for record in records)
+    ssim, color, kid = run.figures()
+    assert (ssim.n, color.n, color.references, kid.n, kid.references) == (3, 3, 2, 3, 2)
+    assert ssim.value == pytest.approx(np.mean([record.values["ssim"] for record in records]))
+    assert kid.features == "discriminator of mini" and kid.resize and kid.low <= kid.value <= kid.high
+    assert all(any("below" in warning for warning in figure.warnings) for figure in (ssim, color, kid))
+
+
+def test_a_result_without_photograph_counts_among_results_only(noise):
+    run = Evaluation(noise("out", "abz"), noise("in", "ab", seed=1), noise("refs", "xy", seed=2),
+                     EvalConfig(metrics=("ssim", "lines"), aligned=True))
+    records = list(run)
+    assert [record.error and record.error.type for record in records] == [None, None, "MissingPair"]
+    assert [figure.n for figure in run.figures()] == [2, 3] and set(records[2].values) == {"lines"}
+
+
+def test_auto_takes_what_the_folders_allow(noise):
+    out, there = noise("out", "ab"), noise("in", "ab", seed=1)
+    assert [m.name for m in Evaluation(out, there).metrics] == ["ssim", "identity"]
+    assert [m.name for m in Evaluation(out, None, there).metrics] == ["color", "lines", "copy"]
+    assert len(Evaluation(out, there, there).metrics) == 5
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        Evaluation(out)
+
+
+@pytest.mark.parametrize(("metric", "lacking"), [("ssim", "inputs"), ("fid", "references"), ("copy", "references")])
+def test_a_metric_without_its_folder_is_refused_before_any_work(noise, metric, lacking):
+    with pytest.raises(ConfigError, match=f"{metric} compares results with {lacking}") as caught:
+        Evaluation(noise("out", "a"), config=EvalConfig(metrics=(metric,), features="discriminator"))
+    assert f"--{lacking}" in caught.value.hint
+
+
+def test_an_empty_folder_is_named(noise, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folders in ((tmp_path / "empty", noise("in", "a")), (noise("out", "a"), tmp_path / "empty")):
+        with pytest.raises(InputError, match="empty: the folder holds no picture"):
+            Evaluation(*folders)
+
+
+def test_a_single_picture_has_no_distribution(noise):
+    run = Evaluation(noise("out", "a"), None, noise("refs", "x"),
+                     EvalConfig(metrics=("fid", "kid"), features="discriminator"))
+    list(run)
+    for figure in run.figures():
+        assert figure.value is None and figure.n == 1 and "two pictures a side" in figure.warnings[0]
+
+
+def test_sizes_greys_and_oblongs_are_told(noise, tmp_path):
+    out = noise("out", "ab", grey=True)
+    noise("out", "c", size=96, grey=True)
+    refs = noise("refs", "xy")
+    images.write(refs / "wide.png", RNG.integers(0, 255, (40, 80, 3), dtype=np.uint8))
+    run = Evaluation(out, None, refs)
+    list(run)
+    told = " / ".join(run.warnings())
+    assert "2 of 64 x 64, 1 of 96 x 96" in told and "3 of 3 results are grey, but 0 of 3 references" in told
+    assert "1 references are no squares" in told
+
+
+def test_a_shifted_result_is_reported_not_compared(photos, tmp_path, identity):
+    (face,) = alignment.align(photos / "iu.jpeg", 256, aligner=identity.aligner)
+    shifted = alignment.crop(images.read(photos / "iu.jpeg"), face.quad + (face.quad[3] - face.quad[0]) * 0.25, 256)
+    images.write(tmp_path / "in" / "iu.png", face.image)
+    images.write(tmp_path / "out" / "iu.png", shifted)
+    (record,) = Evaluation(tmp_path / "out", tmp_path / "in", config=EvalConfig(aligned=True))
+    assert record.error.type == "MisalignedPair" and "--align" in record.error.hint and not record.values
+    assert evaluation.summary([record])["misaligned"] == 1
+    run = Evaluation(tmp_path / "out", tmp_path / "in", config=EvalConfig(metrics=("ssim",), align=True))
+    (framed,) = run
+    assert framed.error is None and framed.values["ssim"] > 0.6
+
+
+def test_aligned_and_align_contradict():
+    with pytest.raises(ConfigError, match="contradict"):
+        EvalConfig(aligned=True, align=True)
+
+
+def test_no_face_in_a_result_is_counted_not_dropped(photos, tmp_path, identity):
+    (face,) = alignment.align(photos / "iu.jpeg", 128, aligner=identity.aligner)
+    images.write(tmp_path / "in" / "iu.png", face.image)
+    images.write(tmp_path / "out" / "iu.png", np.full((128, 128, 3), 200, np.uint8))
+    run = Evaluation(tmp_path / "out", tmp_path / "in",
+                     config=EvalConfig(metrics=("identity", "landmarks"), aligned=True))
+    (record,) = run
+    likeness, landmarks = run.figures()
+    assert not record.found and likeness.n == 1 and likeness.value > 0.3 and landmarks.missing == 1
+    assert any("no face was found in 1 results" in told for told in likeness.warnings)
+    assert landmarks.value is None and "1 have no face" in landmarks.warnings[0]
+
+
+def test_a_second_run_takes_features_from_the_cache(noise, monkeypatch):
+    out, refs = noise("out", "ab"), noise("refs", "xy", seed=2)
+    config = EvalConfig(metrics=("kid",), features="discriminator")
+    first = Evaluation(out, None, refs, config)
+    list(first)
+    again = Evaluation(out, None, refs, config)
+    monkeypatch.setattr(type(again.tools.extractor), "__call__", lambda *_: pytest.fail("computed again"))
+    list(again)
+    assert again.figures() == first.figures()
