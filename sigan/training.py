@@ -142,7 +142,7 @@ class StyleTrainer:
         config, synthesis = self.config, self.generator.synthesis
         with torch.no_grad():
             targets = self.loss.features(self.x)
-            spread = losses.distributions(targets)
+            spread = losses.statistics(targets)
         synthesis.requires_grad_(True)
         groups = []
         for name, parameter in synthesis.named_parameters():
@@ -186,7 +186,7 @@ class StyleTrainer:
             kept = [t[chosen] for t in self.people[1]]
             parts["identity"] = config.lambda_feature * self.loss.distance(people, kept).mean()
         if config.lambda_statistics:
-            distance = losses.distribution_distance(losses.distributions(people), spread)
+            distance = losses.distribution_distance(losses.statistics(people), spread)
             parts["statistics"] = config.lambda_statistics * distance
         return parts
 
@@ -226,12 +226,12 @@ class StyleTrainer:
         The distance is that of the recipe's distribution term, by its own net: 0 would be the references' own values.
         """
         ws = self.base.sample(TRIAL_FACES, seed=self.config.seed + TRIAL_SEED)
-        spread = losses.distributions(self.loss.features(self.x))
+        spread = losses.statistics(self.loss.features(self.x))
         found: list[tuple[list[np.ndarray], float]] = []
         for strength in (0.0, 1.0):
             with pack.apply(self.base.generator, strength) as generator:
                 y = torch.cat([generator.synthesis(part) for part in ws.split(CHUNK)])
-            distance = losses.distribution_distance(losses.distributions(self._taps(y)), spread)
+            distance = losses.distribution_distance(losses.statistics(self._taps(y)), spread)
             found.append((images.from_batch(y), float(distance)))
         (faces, before), (portraits, after) = found
         return Trial(faces, portraits, before, after)
