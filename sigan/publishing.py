@@ -29,7 +29,7 @@ dependencies = ["sigan>=0.1"]
 
 # The name on the left is what `sigan stylize --style` takes; {name}{suffix} lies beside the module.
 [project.entry-points."sigan.styles"]
-{name} = "{module}:PATH"
+"{name}" = "{module}:PATH"
 
 [tool.setuptools]
 packages = ["{module}"]

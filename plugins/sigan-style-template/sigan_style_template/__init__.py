@@ -1,5 +1,5 @@
-"""One style pack as a package: the entry point in pyproject.toml names this path."""
+"""The style pack template; the entry point in pyproject.toml names this path."""
 
 from pathlib import Path
 
-PATH = Path(__file__).with_name("style.safetensors")
+PATH = Path(__file__).with_name("template.safetensors")
