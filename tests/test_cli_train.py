@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -19,13 +20,19 @@ def train(name, *arguments) -> int:
 def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys):
     refs = draw(tmp_path / "refs/a.png").parent
     draw(refs / "b.png", seed=2)
-    assert train("ink", refs, "--json", "--preview", tmp_path / "preview", "--seed", 3) == 0
+    assert train("ink", refs, "--json", "--preview", tmp_path / "preview", "--seed", 3, "--author", "Ann",
+                 "--licence", "CC0-1.0", "--references-licence", "my own drawings") == 0
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["name"] == "ink" and told["references"] == 2 and told["seed"] == 3
     assert "perceptual loss: " in err and told["perceptual"] in err
     manifest = styles.verify("ink")
     assert (manifest.name, manifest.base_hash, manifest.references) == ("ink", tiny_base.hash, 2)
+    assert (manifest.author, manifest.licence, manifest.references_licence) == ("Ann", "CC0-1.0", "my own drawings")
+    assert manifest.base_licence == tiny_base.licence and manifest.made_with.startswith("sigan ")
+    assert manifest.figures == told["figures"] and manifest.figures["style"]["faces"] == 8
+    strip = images.read(io.BytesIO(packs.preview(styles.find("ink").path)))
+    assert strip.shape[0] > 2 * tiny_base.resolution < strip.shape[1]  # two faces, before and after
     assert images.read(tmp_path / "preview/references.png").shape[1] > 2 * tiny_base.resolution
     assert styles.find("ink").path.parent == runtime.home() / "styles"
     picture = draw(tmp_path / "photo.png", seed=5)
@@ -36,8 +43,10 @@ def test_out_names_the_file_and_installs_nothing(draw, tmp_path):
     pack = tmp_path / "deep/ink.safetensors"
     assert train("ink", draw(tmp_path / "a.png"), "--out", pack, "--quiet") == 0
     assert packs.StylePack.load(pack).manifest.name == "ink" and "ink" not in styles.installed()
+    assert packs.StylePack.load(pack).packed
     assert train("ink", tmp_path / "a.png", "--out", pack) == 2
-    assert train("ink", tmp_path / "a.png", "--out", pack, "--overwrite", "--quiet") == 0
+    assert train("ink", tmp_path / "a.png", "--out", pack, "--overwrite", "--quiet", "--full") == 0
+    assert not packs.StylePack.load(pack).packed
 
 
 def test_a_reference_without_a_face_is_named_and_left_out(draw, tmp_path, capsys):
@@ -59,6 +68,8 @@ def test_a_reference_without_a_face_is_named_and_left_out(draw, tmp_path, capsys
     ("ink", ["a.png", "--swap-layers", "seven"], 2, "--swap-layers is 'seven'"),
     ("ink", ["a.png", "--recipe", "magic"], 2, "magic"),
     ("ink", ["a.png", "--alpha", "2"], 2, "alpha is 2"),
+    ("ink", ["a.png", "--author", "\x1b[2J"], 2, r"--author is '\x1b[2J'"),
+    ("ink", ["a.png", "--references-licence", "x" * 2000], 2, "--references-licence is 'xxx"),
 ])
 def test_what_cannot_work_is_refused_before_training(name, arguments, code, said, draw, tmp_path, tiny_pack, capsys,
                                                      monkeypatch):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -37,6 +41,14 @@ def train(
     ] = None,
     photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="People the style must keep.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's step size.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Of the pack; default: the base's.")
+    ] = None,
+    references_licence: Annotated[
+        str, typer.Option("--references-licence", metavar="TEXT", help="Under which you use the references.")
+    ] = "",
+    author: Annotated[str, typer.Option("--author", metavar="TEXT", help="Who made the style.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Keep all in fp16: four times as large, no better.")] = False,
     preview: Annotated[Path | None, typer.Option("--preview", metavar="DIR", help="Where the sheet goes.")] = None,
     aligned: options.Aligned = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a style or file of that name.")] = False,
@@ -59,6 +71,7 @@ def train(
     given = {key: value for key, value in given.items() if value is not None}
     config = TrainConfig(recipe=recipe, seed=seed, device=device, **given)
     _check_free(name, out, overwrite)
+    _check_texts(licence=licence or "", references_licence=references_licence, author=author)
     model = bases.load(base, device=runtime.resolve_device(device))
 
     faces, rejects = _faces(batch.several(references), model.resolution, aligned)
@@ -83,14 +96,19 @@ def train(
     last = None
     for step in render.progress(trainer.steps(), config.steps, f"train {name}", quiet):
         last = step
-    pack = trainer.pack(name)
+    facts = {"licence": licence or model.licence, "references_licence": references_licence, "author": author}
+    pack = trainer.pack(name, compact=not full, **facts)
+    pack = replace(pack, manifest=replace(pack.manifest, figures=_figures(trainer, pack)))
     path = _keep(pack, name, out, overwrite)
+    for line in _told(pack.manifest):
+        render.note(line, quiet)
     render.note(f"{path}: {len(pack.deltas)} weights differ from {model.name}; try: sigan stylize --style "
                 f"{out or name} IN OUT", quiet)
     if json:
         render.data({"name": name, "output": path, "references": len(faces), "rejected": [e.message for e in rejects],
                      "steps": last.total if last else 0, "loss": last.loss if last else None, "sheet": sheet,
-                     "perceptual": trainer.loss_name, "base": model.name, "seed": seed})
+                     "perceptual": trainer.loss_name, "base": model.name, "seed": seed,
+                     "figures": pack.manifest.figures})
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
@@ -111,6 +129,47 @@ def _check_free(name: str, out: Path | None, overwrite: bool) -> None:
     if taken and not overwrite:
         what = f"{out} exists" if out else f"a style called '{name}' is installed"
         raise ConfigError(f"{what} already", "--overwrite replaces it; or choose another name")
+
+
+def _check_texts(**texts: str) -> None:
+    """Refuses, before anything is computed, what a manifest may not hold."""
+    from sigan import manifest
+
+    for name, text in texts.items():
+        if not manifest.printable(text) or len(text) > manifest.MAX_TEXT:
+            raise ConfigError(f"--{name.replace('_', '-')} is {manifest.quoted(text)}",
+                              f"give one line of printable text, at most {manifest.MAX_TEXT} characters")
+
+
+def _figures(trainer, pack) -> dict:
+    """What the pack does to faces of the base: how near to the references they come, and who they stay."""
+    import numpy as np
+
+    from sigan.alignment import AlignedFace
+    from sigan.identity import Identity
+
+    trial, identity, distances = trainer.trial(pack), Identity(), []
+    for face, portrait in zip(trial.faces, trial.portraits):
+        corners = [[0, 0], [0, len(face)], [len(face), len(face)], [len(face), 0]]
+        with contextlib.suppress(NoFaceError):
+            distances.append(identity.compare(portrait, AlignedFace(face, np.float32(corners))).distance)
+    figures = {"style": {"value": round(trial.after, 4), "before": round(trial.before, 4), "faces": len(trial.faces),
+                         "by": f"distribution distance to the references, {trainer.loss_name}"}}
+    if distances:
+        figures["identity"] = {"value": round(median(distances), 4), "faces": len(distances),
+                               "by": "dlib distance before and after, median over faces of the base"}
+    return figures
+
+
+def _told(manifest) -> Iterator[str]:
+    """The figures, and what is to be said of the licences, in lines."""
+    for name, figure in manifest.figures.items():
+        before = f", {figure['before']:g} before" if "before" in figure else ""
+        yield f"{name}: {figure['value']:g}{before} ({figure['by']}; N = {figure['faces']})"
+    if manifest.licence != manifest.base_licence:
+        yield f"the pack's licence is {manifest.licence}; its base, from which it derives, has {manifest.base_licence}"
+    if not manifest.references_licence:
+        yield "the licence of the references is not declared: --references-licence"
 
 
 def _faces(items: list, size: int, aligned: bool) -> tuple[list, list[InputError]]:
