@@ -36,7 +36,7 @@ def exhibits(entries: Iterable[StyleEntry]) -> list[Exhibit]:
         try:
             shown.append(Exhibit(entry, read_manifest(entry.path), _picture(entry.path)))
         except PackError as error:
-            shown.append(Exhibit(entry, problem=error.message))
+            shown.append(Exhibit(entry, problem=error.message.replace(str(entry.path), entry.path.name)))
     return shown
 
 
