@@ -61,6 +61,16 @@ def start(state: State, packed: Packed, seed: Annotated[int, typer.Option("--see
 
 
 @app.command()
+def grow(state: State, packed: Packed,
+         out: Annotated[Path, typer.Argument(help="The larger net's state.")]) -> None:
+    """Doubles a state's resolution to that of the faces, keeping what it learned."""
+    from sigan_foundry import data, growth
+    from sigan_foundry.state import Run
+
+    growth.grow(Run.load(state), data.Faces(packed)).save(out)
+
+
+@app.command()
 def gan(state: State, packed: Packed, trunk: Trunk, seconds: Seconds = 570, device: Device = "cpu",
         batch: Annotated[int, typer.Option("--batch")] = 8, lr: Annotated[float, typer.Option("--lr")] = 1.5e-3,
         bfloat16: Annotated[bool, typer.Option("--bfloat16")] = False, threads: Threads = 0,
@@ -109,15 +119,39 @@ def encoder(state: State, packed: Packed, seconds: Seconds = 570, device: Device
 
 @app.command()
 def evaluate(base: Annotated[str, typer.Argument(help="A base by name.")], faces: Annotated[Path, typer.Argument(
-        help="Validation faces: tar file or folder.")], trunk: Trunk, out: Annotated[Path, typer.Option("--grids")],
+        help="Validation faces: tar file or folder.")], trunk: Trunk,
+        out: Annotated[Path, typer.Option("--grids", help="The folder of the sheets.")],
+        card: Annotated[Path | None, typer.Option("--card", help="Write the figures as Markdown, too.")] = None,
+        drawings: Annotated[Path | None, typer.Option("--drawings", help="Drawings to invert in-domain.")] = None,
+        packed: Annotated[Path | None, typer.Option("--pca", help="Packed training faces: fit the closed-form "
+                                                    "yardstick on them, some minutes.")] = None,
         limit: Annotated[int, typer.Option("--limit", help="At most so many faces; 0: all.")] = 0,
-        samples: Annotated[int, typer.Option("--samples")] = 500) -> None:
-    """Prints the figures of the model card as JSON and writes grids: samples, reconstructions, interpolations."""
+        samples: Annotated[int, typer.Option("--samples", help="Faces drawn at each truncation.")] = 500,
+        refine: Annotated[int, typer.Option("--refine", help="Steps; 0: no refinement.")] = 100,
+        refine_faces: Annotated[int, typer.Option("--refine-faces", help="How many of the faces are refined.")] = 40,
+        device: Device = "cpu", threads: Threads = 0) -> None:
+    """Prints the figures of the model card as JSON, writes sheets, and the card's tables if asked."""
     import json
 
-    from sigan_foundry import evaluation
+    import torch
 
-    typer.echo(json.dumps(evaluation.evaluate(base, faces, trunk, out, limit, samples), indent=1))
+    from sigan import bases, images
+    from sigan_foundry import evaluation, perceptual
+    from sigan_foundry.card import card as tables
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    config = evaluation.EvaluationConfig(limit=limit, samples=samples, refine=refine, refine_faces=refine_faces,
+                                         packed=packed, drawings=drawings)
+    figures = {}
+    for name, part in evaluation.evaluate(bases.load(base, device), faces, perceptual.SqueezeNet.load(trunk), out,
+                                          config):
+        figures[name] = part
+        typer.echo(f"{name}: {json.dumps(part)}", err=True)
+    if card:
+        images.atomic_write(card, tables(figures).encode())
+    typer.echo(json.dumps(figures, indent=1))
 
 
 @app.command()
@@ -150,12 +184,12 @@ def _save(run: Run, state: Path, faces) -> None:
     """The state, and a grid: faces of the set, redrawn, and faces of nobody."""
     import torch
 
-    from sigan_foundry import data, evaluation
+    from sigan_foundry import data, grids
 
     run.save(state)
     with torch.no_grad():
         device = next(run.ema.parameters()).device
-        x = data.to_float(faces.images[:: len(faces) // GRID_FACES][:GRID_FACES]).to(device)
+        x = data.to_float(faces.sharp[:: max(1, len(faces.sharp) // GRID_FACES)][:GRID_FACES]).to(device)
         z = torch.randn(GRID_FACES, run.ema.config.z_dim, generator=torch.Generator().manual_seed(1)).to(device)
         rows = [x, run.ema.synthesis(run.encoder(x)), run.ema(z, truncation=0.7), run.ema(z)]
-    evaluation.write_grid(rows, state.with_name(f"{state.stem}-{run.facts['pictures']:08d}.png"))
+    grids.write(rows, state.with_name(f"{state.stem}-{run.facts['pictures']:08d}.png"))
