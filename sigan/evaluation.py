@@ -218,6 +218,12 @@ class Evaluation:
                                       "frame both sides alike: --align, or --aligned if the photographs are framed")
         return Sample(image, digest, False, source.image, source_digest, expected, face)
 
+    def pictures(self, record: PairRecord) -> tuple[np.ndarray | None, np.ndarray]:
+        """The photograph (None without one) and the result of a record, as they were compared; read anew."""
+        pair = next(pair for pair in self.pairs if str(pair.output) == record.output)
+        image = self._picture(pair.output, FRAMED)
+        return (self._photograph(pair, len(image)).image if self.paired and pair.source else None), image
+
     def figures(self) -> list[Figure]:
         """One figure of each metric, of the results that have passed so far."""
         return [metric.compute() for metric in self.metrics]
