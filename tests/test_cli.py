@@ -99,13 +99,13 @@ def failing(error: BaseException) -> typer.Typer:
     (WeightsError("m", "h"), 5), (OfflineError("m", "h"), 6), (PackError("m", "h"), 7),
 ])
 def test_each_error_has_its_exit_code_and_no_trace(error, code, monkeypatch, capsys):
-    monkeypatch.setattr(app, "build", lambda: failing(error))
+    monkeypatch.setattr(app, "build", lambda wanted="": failing(error))
     assert app.main(["fail"]) == code
     assert capsys.readouterr() == ("", "error: m\nhint: h\n")
 
 
 def test_debug_may_stand_anywhere_and_shows_the_trace(monkeypatch, capsys):
-    monkeypatch.setattr(app, "build", lambda: failing(ConfigError("m", "h")))
+    monkeypatch.setattr(app, "build", lambda wanted="": failing(ConfigError("m", "h")))
     for arguments in (["--debug", "fail"], ["fail", "--debug"]):
         assert app.main(arguments) == 2
         err = capsys.readouterr().err
@@ -113,14 +113,14 @@ def test_debug_may_stand_anywhere_and_shows_the_trace(monkeypatch, capsys):
 
 
 def test_the_unexpected_exits_1_and_points_to_debug(monkeypatch, capsys):
-    monkeypatch.setattr(app, "build", lambda: failing(ZeroDivisionError("by nought")))
+    monkeypatch.setattr(app, "build", lambda wanted="": failing(ZeroDivisionError("by nought")))
     assert app.main(["fail"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError: by nought" in err and "--debug" in err and "Traceback" not in err
 
 
 def test_an_interrupt_exits_130(monkeypatch, capsys):
-    monkeypatch.setattr(app, "build", lambda: failing(KeyboardInterrupt()))
+    monkeypatch.setattr(app, "build", lambda wanted="": failing(KeyboardInterrupt()))
     assert app.main(["fail"]) == 130
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
@@ -230,3 +230,11 @@ def test_a_batch_prints_objects_then_the_summary(capsys):
 def test_quiet_leaves_errors_only(capsys):
     batch.show([OK, NO_FACE], 2, "stylize", json=False, quiet=True)
     assert capsys.readouterr() == ("", "error: b.jpg: no face\nhint: --aligned\n")
+
+
+@pytest.mark.parametrize("command", sorted({"eval" if name == "evaluate" else name for name in app.COMMANDS}))
+def test_a_command_built_alone_is_the_one_of_the_whole(command):
+    whole, alone = typer.main.get_command(app.build()), typer.main.get_command(app.build(command))
+    assert list(alone.commands) == [command]
+    names = [param.name for param in whole.commands[command].params]
+    assert [param.name for param in alone.commands[command].params] == names and whole.commands[command].help

@@ -19,12 +19,18 @@ COMMANDS = ("align", "invert", "train", "stylize", "evaluate", "styles", "plugin
 INTERRUPTED = 130
 
 
-def build() -> typer.Typer:
-    """The command line with every command registered, each by its own module's `register(app)`."""
+def build(wanted: str = "") -> typer.Typer:
+    """The command line with every command registered, each by its own module's `register(app)`.
+
+    wanted: the command about to run; when it is a built-in, the others are left out, and no plugin is looked for.
+    """
     app = typer.Typer(name="sigan", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(invoke_without_command=True)(root)
-    for name in COMMANDS:
+    known = {"eval": "evaluate"}.get(wanted, wanted)
+    for name in [known] if known in COMMANDS else COMMANDS:
         import_module(f"sigan.cli.{name}").register(app)
+    if known in COMMANDS:
+        return app
     own = {command.name for command in (*app.registered_commands, *app.registered_groups)}
     for name, plugin in plugins.entries("sigan.commands").items():
         if name in own:
@@ -68,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug, arguments = _take_debug(arguments)
     try:
-        code = typer.main.get_command(build()).main(args=arguments, prog_name="sigan", standalone_mode=False)
+        command = typer.main.get_command(build(*arguments[:1]))
+        code = command.main(args=arguments, prog_name="sigan", standalone_mode=False)
         if code == INTERRUPTED:  # newer typers take the interrupt themselves, and say nothing
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
