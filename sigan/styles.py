@@ -96,12 +96,11 @@ def ambiguities(spec: str) -> list[str]:
     """A sentence for each plain name in a style or blend that several installed styles have: which of them it means."""
     from sigan import packs
 
-    told = []
+    styles, told = _named(_at_hand()), []  # those of packages that must be asked come last, and take no name
     for name, _ in packs.parse_blend(spec):
-        entry = find(name)
-        others = [other.full_name for other in namesakes(entry)] if name == entry.plain else []
-        if others and entry.origin != "file":
-            told.append(f"style '{name}' is {entry.full_name}; also installed: {', '.join(others)}")
+        others = [entry.full_name for entry in styles.values() if entry.plain == name and entry.name != name]
+        if name in styles and others:
+            told.append(f"style '{name}' is {styles[name].full_name}; also installed: {', '.join(others)}")
     return told
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from sigan import alignment, images, inversion
 from sigan.cli.app import main
@@ -42,3 +43,17 @@ def test_a_picture_without_a_face_exits_4_and_aligned_takes_it_whole(draw, tiny_
     command = ["invert", str(picture), str(tmp_path / "out"), "--quiet", "--device", "cpu"]
     assert main(command) == 4 and not (tmp_path / "out").exists()
     assert main([*command, "--aligned"]) == 0 and (tmp_path / "out/grey.safetensors").is_file()
+
+
+def test_an_inverter_of_a_package(tiny_base, draw, tmp_path, package):
+    """It is called as the built-in one is, and what it gives is what is written."""
+    package("hp-inverts", {"sigan.inverters": {"halves": ":invert"}}, {"__init__.py": (
+        "import torch\n"
+        "def invert(base, x, *, in_domain=False, refine=0, seed=0):\n"
+        "    return torch.full((len(x), base.num_ws, base.w_dim), 0.5 + refine)\n")})
+    draw(tmp_path / "in" / "a.png")
+    arguments = ["invert", tmp_path / "in", tmp_path / "out", "--aligned", "--quiet", "--refine", "1"]
+    assert main([*map(str, arguments), "--inverter", "halves"]) == 0
+    ws = load_file(tmp_path / "out" / "a.safetensors")["ws"]
+    assert tuple(ws.shape) == (1, tiny_base.num_ws, tiny_base.w_dim) and bool((ws == 1.5).all())
+    assert main([*map(str, arguments), "--inverter", "halvs"]) == 2

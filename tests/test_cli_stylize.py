@@ -138,3 +138,18 @@ def test_a_blend_and_colours_run(draw, tmp_path):
     picture = draw(tmp_path / "a.png")
     assert stylize(picture, tmp_path / "out", "--keep-color", "--quiet", style="warm:0.6+warm:0.4") == 0
     assert (tmp_path / "out/a.png").is_file()
+
+
+def test_an_engine_of_a_package_runs_the_batch(draw, tmp_path, package, capsys):
+    """It gets what the local one gets; here it runs that one on half of the inputs."""
+    package("hp-engine", {"sigan.engines": {"half": ":run"}}, {"__init__.py": (
+        "from sigan import stylize_folder\n"
+        "def run(stylizer, items, out, *, overwrite=False, fail_fast=False):\n"
+        "    return stylize_folder(stylizer, items[:1], out, overwrite=overwrite, fail_fast=fail_fast)\n")})
+    for name in ("a", "b"):
+        draw(tmp_path / "in" / f"{name}.png")
+    assert main(["stylize", "--style", "warm", "--engine", "half", "--aligned", str(tmp_path / "in"),
+                 str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
+    assert main(["stylize", "--style", "warm", "--engine", "hlf", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    assert "did you mean half?" in capsys.readouterr().err

@@ -18,6 +18,7 @@ def invert(
     source: options.Source,
     out: options.Destination,
     refine: Annotated[int, typer.Option("--refine", metavar="N", min=0, help="Steps of optimising each code.")] = 0,
+    inverter: Annotated[str, typer.Option("--inverter", metavar="NAME", help="What finds the codes.")] = "encoder",
     reconstruct: Annotated[bool, typer.Option("--reconstruct", help="Write OUT/<stem>.png, too.")] = False,
     faces: options.Faces = "largest",
     aligned: options.Aligned = False,
@@ -36,13 +37,14 @@ def invert(
     import safetensors.torch
     import torch
 
-    from sigan import alignment, bases, images, inversion, stream
+    from sigan import alignment, bases, images, plugins, stream
     from sigan.cli import batch
     from sigan.runtime import resolve_device
     from sigan.stylization import StylizeConfig
 
     config = StylizeConfig(faces=faces, base=base, refine=refine, aligned=aligned, seed=seed)
     items = batch.inputs(source, out, faces)
+    find_codes = plugins.load("sigan.inverters", inverter)
     model = bases.load(base, device=resolve_device(device))
     aligner = alignment.DlibAligner()
 
@@ -53,7 +55,7 @@ def invert(
         if not found:
             return []
         x = images.to_batch([face.image for face in found], model.device)
-        ws = inversion.invert(model, x, refine=refine, seed=config.seed).detach()  # [N,L,C]
+        ws = find_codes(model, x, refine=refine, seed=config.seed).detach()  # [N,L,C]
         with torch.no_grad():
             pictures = images.from_batch(model.generator.synthesis(ws)) if reconstruct else [None] * len(found)
         return list(zip(ws.float().cpu(), pictures))
@@ -66,7 +68,7 @@ def invert(
         pictures = [picture for _, picture in results] if reconstruct else []
         return [path, *stream.write_faces(item, pictures, out, "png")]
 
-    identity = f"invert {model.hash} {refine} {reconstruct} {faces} {aligned} {seed}"
+    identity = f"invert {model.hash} {refine} {reconstruct} {faces} {aligned} {seed} {inverter}"
     records = stream.process(items, prepare, compute, save, ledger=stream.Ledger(out), identity=identity,
                              overwrite=overwrite, fail_fast=fail_fast)
     raise typer.Exit(batch.show(records, len(items), "invert", json=json, quiet=quiet))

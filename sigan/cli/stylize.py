@@ -25,6 +25,7 @@ def stylize(
     faces: options.Faces = "largest",
     aligned: options.Aligned = False,
     format: Annotated[str, typer.Option("--format", metavar="png|jpeg|webp", help="Of the pictures written.")] = "png",
+    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the batch.")] = "local",
     batch_size: options.BatchSize = 8,
     overwrite: options.Overwrite = False,
     fail_fast: options.FailFast = False,
@@ -39,13 +40,17 @@ def stylize(
 
     A second run does only what is new or changed.
     """
-    from sigan.cli import batch
-    from sigan.stylization import StylizeConfig, Stylizer, stylize_folder
+    from sigan import plugins, styles
+    from sigan.cli import batch, render
+    from sigan.stylization import StylizeConfig, Stylizer
 
     config = StylizeConfig(base=base, strength=strength, structure=structure, color=color, keep_color=keep_color,
                            refine=refine, faces=faces, aligned=aligned, batch_size=batch_size, device=device,
                            dtype=dtype, seed=seed, format=format)
     items = batch.inputs(source, out, faces)
+    run = plugins.load("sigan.engines", engine)
     stylizer = Stylizer(style, config)
-    records = stylize_folder(stylizer, items, out, overwrite=overwrite, fail_fast=fail_fast)
+    for line in styles.ambiguities(style):
+        render.note(f"note: {line}", quiet)
+    records = run(stylizer, items, out, overwrite=overwrite, fail_fast=fail_fast)
     raise typer.Exit(batch.show(records, len(items), "stylize", json=json, quiet=quiet))
