@@ -81,7 +81,7 @@ def import_files(paths: Sequence[str | Path], name: str | None = None, *, licenc
     for path in map(Path, paths):
         digest = _digest(path)
         wanted = weights.recognise(digest)
-        if wanted and not _is_base_file(wanted):
+        if wanted and not is_part(wanted):
             made.append(Imported("weights", wanted.name, weights.adopt(path, wanted), wanted.licence))
             continue
         from sigan import convert
@@ -108,7 +108,8 @@ def _digest(path: Path) -> str:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
 
 
-def _is_base_file(wanted: weights.WeightFile) -> bool:
+def is_part(wanted: weights.WeightFile) -> bool:
+    """Whether a file of the catalogue is for a base, and of no use by itself."""
     return any(wanted.name in names for files in PULLED.values() for names in files)
 
 
@@ -302,6 +303,13 @@ def files_of(name: str) -> list[list[weights.WeightFile]]:
     raise ConfigError(f"nothing called '{name}' can be pulled", f"known: {known}")
 
 
+def here(name: str) -> bool:
+    """Whether there is nothing left to pull."""
+    if name not in PULLED:
+        return weights.has(name)
+    return name in bases.names() and set(bases.NETS) <= set(bases.facts(name).values)
+
+
 def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
     """Downloads a base, or a file of the catalogue: records of the transfers, and last what was made.
 
@@ -313,7 +321,7 @@ def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
         yield from weights.pull(name)
         yield Imported("weights", name, weights.path(name), wanted.licence)
         return
-    if name in bases.names() and set(bases.NETS) <= set(bases.facts(name).values):
+    if here(name):
         found = bases.facts(name)
         yield Imported("base", name, bases.find(name), found.licence, tuple(found.values), ("it was here already",))
         return

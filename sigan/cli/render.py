@@ -113,3 +113,31 @@ def progress(
         for item in iterator:
             bar.advance(task)
             yield item
+
+
+def transfers(records: Iterable[T], quiet: bool = False) -> Iterator[T]:
+    """The records of downloads (others pass): a bar of bytes on a terminal, a line for each new state elsewhere."""
+    if quiet or not interactive():
+        last = None
+        for record in records:
+            state = (getattr(record, "name", ""), getattr(record, "state", ""))
+            if state[1] and state != last:
+                size = f" {record.total / 1e6:.0f} MB" if record.total else ""
+                note(f"{record.name}: {record.state}{size}{f' from {record.url}' if record.url else ''}", quiet)
+            last = state
+            yield record
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+        for record in records:
+            if hasattr(record, "state"):
+                if record.name not in tasks:
+                    tasks[record.name] = bar.add_task(record.name)
+                bar.update(tasks[record.name], description=f"{record.name}: {record.state}", completed=record.bytes,
+                           total=record.total)
+            yield record
