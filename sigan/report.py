@@ -21,7 +21,7 @@ from sigan.figures import HIGHER, Figure
 from sigan.metrics import INPUTS
 
 SHOWN = 3  # best pictures, and as many worst, of a metric
-RANKED = 3  # metrics whose best and worst are shown: each picture costs the file about 15 kB
+RANKED = 2  # metrics whose best and worst are shown: each picture costs the file about 15 kB
 SIDE = 320  # pixels of an embedded picture, more than a phone shows
 BINS = 16
 PLOT = (300, 90)  # of a histogram, in its own units
