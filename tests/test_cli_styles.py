@@ -170,6 +170,17 @@ def test_gallery(run, file, tmp_path):
     assert "sigan stylize --style ink IN OUT" in (tmp_path / "page.html").read_text()
 
 
+def test_names_of_files_cannot_command_the_terminal(run, file, tmp_path):
+    run("styles", "install", file)
+    evil = styles.find("ink").path.with_name("\x1b[2J\x9b31mink.safetensors")
+    evil.write_bytes(b"no")
+    told = [run("styles", "install", evil), run("styles", "list"), run("styles", "show", evil),
+            run("styles", "gallery", tmp_path / "page.html"), run("styles", "verify", evil)]
+    assert [code for code, _, _ in told] == [7, 0, 7, 0, 7]
+    assert not any(set("\x1b\x9b") & set(out + err) for _, out, err in told)
+    assert "\\x1b[2J\\x9b31mink.safetensors" in told[0][2] and "has a name that no style can have" in told[1][2]
+
+
 def test_list_imports_no_heavy_package(run, file, package):
     """In an interpreter of its own: what a list of styles needs is the heads of the files."""
     run("styles", "install", file)
