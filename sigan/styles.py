@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import importlib.util
 import re
 import tempfile
@@ -72,14 +71,14 @@ def problems() -> list[PluginProblem]:
 
 def find(name_or_path: str | Path) -> StyleEntry:
     """The installed style of that name, or the pack file at that path. UnknownStyleError with near names otherwise."""
-    text = str(name_or_path)
-    for styles in (_named(_at_hand()), installed()):  # a package that must be asked may be slow: only if need be
+    text, path = str(name_or_path), Path(name_or_path)
+    for look in (lambda: _named(_at_hand()), installed):  # a package that must be asked may be slow: only if need be
+        styles = look()
         for entry in styles.values():
             if text in (entry.name, entry.full_name):
                 return entry
-    path = Path(name_or_path)
-    if path.is_file():
-        return StyleEntry(path.stem, path, "file")
+        if path.is_file() and (look is installed or text.endswith(SUFFIX)):
+            return StyleEntry(path.stem, path, "file")
     near = difflib.get_close_matches(text.lower(), styles, n=3)
     hint = (f"did you mean {' or '.join(near)}?" if near else
             f"installed: {', '.join(styles)}" if styles else "none is installed: `sigan styles install FILE`")
@@ -178,7 +177,7 @@ def remove(name: str) -> StyleEntry:
     entry = find(name)
     if entry.origin == "file":
         raise ConfigError(f"'{name}' is a file, not an installed style", "delete the file itself")
-    if entry.origin != HOME:
+    if entry.path.parent != _folder():
         raise ConfigError(f"style '{name}' comes with package {entry.origin}", f"`pip uninstall {entry.origin}`")
     try:
         entry.path.unlink()
@@ -243,8 +242,8 @@ def scan() -> tuple[dict[str, StyleEntry], list[PluginProblem]]:
             continue
         asked.add((plugin.package, plugin.value))
         try:
-            paths = _within(LOAD_SECONDS, functools.partial(_paths, plugin))
-        except Exception as error:  # a plugin's code may fail in any way
+            paths = _asked(plugin, LOAD_SECONDS)
+        except (Exception, SystemExit) as error:  # a plugin's code may fail in any way
             told = error.message if isinstance(error, ConfigError) else f"{plugin}: {type(error).__name__}: {error}"
             problems.append(PluginProblem(GROUP, plugin.name, plugin.package, told,
                                           getattr(error, "hint", "") or plugin.remedy()))
@@ -296,25 +295,25 @@ def _paths(plugin: Plugin) -> dict[str, Path]:
     return paths
 
 
-def _within(seconds: float, call: Callable):
-    """What `call` gives or raises; ConfigError when it takes longer, and then it is left behind."""
+def _asked(plugin: Plugin, seconds: float) -> dict[str, Path]:
+    """What `_paths` gives or raises; ConfigError when it takes longer, and then it is left behind."""
     outcome = []
 
-    def run() -> None:
+    def ask() -> None:
         try:
-            outcome.append((call(), None))
+            outcome.append((_paths(plugin), None))
         except BaseException as error:
-            outcome.append((None, error))
+            outcome.append(({}, error))
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
     if not outcome:
-        raise ConfigError(f"hangs: no answer within {seconds:g} s")
-    value, error = outcome[0]
+        raise ConfigError(f"{plugin} hangs: no answer within {seconds:g} s", plugin.remedy())
+    paths, error = outcome[0]
     if error:
         raise error
-    return value
+    return paths
 
 
 _FETCH = "download it in a browser, compare its hash, and `sigan styles install FILE`"

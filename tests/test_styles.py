@@ -125,13 +125,14 @@ def test_broken_styles_of_packages_are_reported_and_skipped(package, home, conte
     package("hp-lost", {"sigan.styles": {"lost": ":PATH"}}, {"__init__.py": "PATH = 'nowhere.safetensors'"})
     package("hp-raises", {"sigan.styles": {"raises": ":f"}}, {"__init__.py": "def f(): return 1 / 0"})
     package("hp-hangs", {"sigan.styles": {"hangs": ":PATH"}}, {"__init__.py": "import time; time.sleep(60)"})
+    package("hp-exits", {"sigan.styles": {"exits": ":f"}}, {"__init__.py": "def f(): raise SystemExit(3)"})
     package("hp-needy", {"sigan.styles": {"needy": ":PATH"}}, {"__init__.py": "import hp_absent"})
     package("hp-empty", {"sigan.styles": {"empty": ":PATHS"}}, {"__init__.py": "PATHS = {}"})
     assert list(styles.installed()) == ["good"]
     told = {problem.package: problem.message for problem in styles.problems()}
-    assert sorted(told) == ["hp-hangs", "hp-lost", "hp-needy", "hp-raises"]
+    assert sorted(told) == ["hp-exits", "hp-hangs", "hp-lost", "hp-needy", "hp-raises"]
     assert "'lost' is no .safetensors file at nowhere.safetensors" in told["hp-lost"]
-    assert "division by zero" in told["hp-raises"] and "hangs: no answer within 0.5 s" in told["hp-hangs"]
+    assert "division by zero" in told["hp-raises"] and "hp-hangs 1.2 hangs: no answer within 0.5 s" in told["hp-hangs"]
     assert "No module named 'hp_absent'" in told["hp-needy"]
 
 
