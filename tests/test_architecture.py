@@ -19,7 +19,8 @@ FLOORS = (
     ("images", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream", "figures"),
-    ("inversion", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions", "appearance"),
+    ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
+     "appearance"),
     ("training", "stylization", "evaluation", "report", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )

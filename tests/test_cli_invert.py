@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from sigan import alignment, images, inversion
+from sigan import alignment, images, inversion, packs
 from sigan.cli.app import main
 
 pytestmark = pytest.mark.usefixtures("pretend_faces")
@@ -57,3 +57,28 @@ def test_an_inverter_of_a_package(tiny_base, draw, tmp_path, package):
     ws = load_file(tmp_path / "out" / "a.safetensors")["ws"]
     assert tuple(ws.shape) == (1, tiny_base.num_ws, tiny_base.w_dim) and bool((ws == 1.5).all())
     assert main([*map(str, arguments), "--inverter", "halvs"]) == 2
+
+
+def test_pivotal_writes_a_pack_that_draws_the_person_and_blends_with_a_style(draw, tiny_base, tiny_pack, tmp_path):
+    picture = draw(tmp_path / "in/me & you.png", 2)
+    arguments = [str(picture), str(tmp_path / "out"), "--faces", "all", "--device", "cpu", "--quiet"]
+    assert main(["invert", *arguments, "--pivotal", "8", "--reconstruct"]) == 0
+    files = [tmp_path / "out" / f"me & you-{k}.person.safetensors" for k in (1, 2)]
+    mine = packs.StylePack.load(files[1])
+    assert mine.manifest.name == "person-me---you" and mine.manifest.steps == 8
+    face = images.to_batch([alignment.align(picture, tiny_base.resolution, "all")[1].image])
+    ws = inversion.invert(tiny_base, face)
+    with torch.no_grad(), mine.apply(tiny_base.generator) as generator:
+        (drawn,) = images.from_batch(generator.synthesis(ws))
+    assert np.abs(images.read(tmp_path / "out/me & you-2.png").astype(int) - drawn).max() <= 2  # fp16
+    error = [np.square((images.to_batch([y]) - face).numpy()).mean() for y in (
+        drawn, images.from_batch(tiny_base.generator.synthesis(ws))[0])]
+    assert error[0] < error[1]
+    files[1] = files[1].rename(tmp_path / "out/you.safetensors")
+    tiny_pack.save(tmp_path / "warm.safetensors")
+    style = f"{tmp_path / 'warm.safetensors'}:1+{files[1]}:1"
+    assert main(["stylize", "--style", style, str(picture), str(tmp_path / "styled"), *arguments[2:]]) == 0
+    with torch.no_grad(), packs.blend([tiny_pack, mine], [1, 1]).apply(tiny_base.generator) as generator:
+        (expected,) = images.from_batch(generator.synthesis(ws))
+    styled = images.read(tmp_path / "styled/me & you-2.png").astype(int)
+    assert np.abs(styled - expected).max() <= 3  # the saved pack is in four bits
