@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sigan.errors import ConfigError, InputError, OutputError, SiganError, WeightsError
+
 if TYPE_CHECKING:
+    from sigan_foundry.checks import Fault
     from sigan_foundry.state import Run
 
 app = typer.Typer(help="Trains a base from aligned portraits.", no_args_is_help=True, add_completion=False,
@@ -24,11 +27,28 @@ LOG_EVERY, GRID_FACES = 25, 14  # steps a line of the log; columns of a grid
 @app.command()
 def pack(sources: Annotated[list[Path], typer.Argument(help="Tar files or folders.")],
          out: Annotated[Path, typer.Option("--out")], size: Annotated[int, typer.Option("--size")] = 128) -> None:
-    """Decodes aligned faces once, into one file of uint8 tensors."""
-    from sigan_foundry import data
+    """Decodes aligned faces once, into one file of uint8 tensors; lists what it leaves out, and exits with 3 then."""
+    from sigan_foundry import checks, data
 
-    for name, count in data.pack(sources, out, size).items():
+    faults = checks.check(sources)
+    _list(faults)
+    counts = data.pack(sources, out, size, {(fault.source, fault.name) for fault in faults})
+    for name, count in counts.items():
         typer.echo(f"{name}: {count} faces", err=True)
+    if faults:
+        raise typer.Exit(InputError.exit_code)
+
+
+@app.command()
+def check(sources: Annotated[list[Path], typer.Argument(help="Tar files, folders, or files written by `pack`.")],
+          ) -> None:
+    """Lists unreadable, tiny, colourless and duplicate faces; exits with 3 when there are any."""
+    from sigan_foundry import checks
+
+    faults = checks.check(sources)
+    _list(faults)
+    if faults:
+        raise typer.Exit(InputError.exit_code)
 
 
 @app.command()
@@ -75,28 +95,40 @@ def gan(state: State, packed: Packed, trunk: Trunk, seconds: Seconds = 570, devi
         batch: Annotated[int, typer.Option("--batch")] = 8, lr: Annotated[float, typer.Option("--lr")] = 1.5e-3,
         bfloat16: Annotated[bool, typer.Option("--bfloat16")] = False, threads: Threads = 0,
         save_every: Annotated[float, typer.Option("--save-every", help="Seconds between saves and grids.")] = 300,
-        ) -> None:
-    """Trains generator and discriminator on redrawing real faces; writes the state, a log and grids beside it."""
+        check: Annotated[bool, typer.Option("--check", help="Only look at state and faces: exits with 3 when faces "
+                                            "should not be trained on.")] = False) -> None:
+    """Trains generator and discriminator on redrawing real faces; writes the state, a log and grids beside it.
+
+    A loss or weight that is not finite, or a full disk, ends it; the state is then as it was saved last.
+    """
     import time
 
-    from sigan_foundry import perceptual
+    from sigan_foundry import checks, perceptual
     from sigan_foundry.gan import GanConfig, GanTrainer
 
     run, faces = _open(state, packed, threads)
+    if check:
+        faults = checks.check([packed])
+        _list(faults)
+        raise typer.Exit(InputError.exit_code if faults else 0)
     config = GanConfig(batch=batch, lr=lr, device=device, bfloat16=bfloat16)
     trainer = GanTrainer(run, faces, perceptual.SqueezeNet.load(trunk), config)
-    log, sums, saved = state.with_suffix(".log"), {}, time.monotonic()
-    for index, step in enumerate(trainer.steps(seconds), 1):
-        for name, value in step.losses.items():
-            sums.setdefault(name, []).append(value)
-        if index % LOG_EVERY == 0:
-            means = " ".join(f"{name} {sum(v) / len(v):.4f}" for name, v in sums.items())
-            with log.open("a") as file:
-                file.write(f"{step.pictures} pictures, {step.pictures_per_second:.1f}/s: {means}\n")
-            sums = {}
-        if time.monotonic() - saved > save_every:
-            _save(run, state, faces)
-            saved = time.monotonic()
+    sums, saved = {}, time.monotonic()
+    try:
+        for index, step in enumerate(trainer.steps(seconds), 1):
+            for name, value in step.losses.items():
+                sums.setdefault(name, []).append(value)
+            if index % LOG_EVERY == 0:
+                means = " ".join(f"{name} {sum(v) / len(v):.4f}" for name, v in sums.items())
+                _log(state, f"{step.pictures} pictures, {step.pictures_per_second:.1f}/s: {means}")
+                sums = {}
+            if time.monotonic() - saved > save_every:
+                _save(run, state, faces)
+                saved = time.monotonic()
+    except (OutputError, WeightsError):  # these tell of the file themselves
+        raise
+    except SiganError as error:
+        raise SiganError(f"{error.message}; {state} is as it was saved last", error.hint) from error
     _save(run, state, faces)
 
 
@@ -110,9 +142,8 @@ def encoder(state: State, packed: Packed, seconds: Seconds = 570, device: Device
     for step in training.steps(run, faces, training.EncoderTraining(device=device), seconds):
         losses.append(step.loss)
         if len(losses) == LOG_EVERY:
-            with state.with_suffix(".log").open("a") as file:
-                file.write(f"encoder, {step.pictures} pictures, {step.pictures_per_second:.1f}/s: "
-                           f"loss {sum(losses) / len(losses):.4f}\n")
+            _log(state, f"encoder, {step.pictures} pictures, {step.pictures_per_second:.1f}/s: "
+                        f"loss {sum(losses) / len(losses):.4f}")
             losses = []
     run.save(state)
 
@@ -177,7 +208,27 @@ def _open(state: Path, packed: Path, threads: int):
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # the first convolutions draw almost nothing: denormals cost half the time
     run = Run.load(state)
-    return run, data.Faces(packed, seed=run.facts["pictures"])
+    faces, side = data.Faces(packed, seed=run.facts["pictures"]), run.generator.config.resolution
+    if faces.resolution != side:
+        raise ConfigError(f"{packed} holds faces of {faces.resolution} pixels, {state} is of {side}",
+                          f"pack them with --size {side}, or grow the state")
+    return run, faces
+
+
+def _list(faults: list[Fault]) -> None:
+    """One line a face that should not be trained on, on stdout."""
+    for fault in faults:
+        typer.echo(f"{fault.source}: {fault.name}: {fault.reason}")
+    typer.echo(f"{len(faults)} faces should not be trained on", err=True)
+
+
+def _log(state: Path, text: str) -> None:
+    try:
+        with state.with_suffix(".log").open("a") as file:
+            file.write(f"{text}\n")
+    except OSError as error:
+        raise OutputError(f"{state.with_suffix('.log')} cannot be written ({error.strerror})",
+                          "make room on the disk") from error
 
 
 def _save(run: Run, state: Path, faces) -> None:

@@ -6,16 +6,20 @@ Sets smaller than the packed size are kept at half of it: enlarged, their blur w
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from sigan.errors import InputError, OutputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SHARP_SHARE = 0.75  # of the faces drawn, where there are sets of both sizes
@@ -41,24 +45,50 @@ def decode(content: bytes, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def pack(sources: list[Path], out: Path, size: int) -> dict[str, int]:
-    """Writes every source's faces as one tensor `<stem>` uint8 [N,r,r,3]; r is size, or half of it. Returns counts."""
+def pack(sources: list[Path], out: Path, size: int, left_out: Collection[tuple[str, str]] = ()) -> dict[str, int]:
+    """Writes every source's faces as one tensor `<stem>` uint8 [N,r,r,3]; r is size, or half of it. Returns counts.
+
+    left_out: (source, name) of faces that are not wanted. InputError names a source that has no other,
+    OutputError the file that cannot be written.
+    """
     sets = {}
     for source in sources:
-        contents = [content for _, content in pictures(source)]
+        contents = [content for name, content in pictures(source) if (str(source), name) not in left_out]
+        if not contents:
+            raise InputError(f"{source} holds no face to train on", "leave it out, or name another source")
         native = min(Image.open(io.BytesIO(contents[0])).size)
         side = size if native >= size else size // 2
         sets[source.stem] = torch.from_numpy(np.stack([decode(content, side) for content in contents]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(sets, out)
+    save_whole(sets, out)
     return {name: len(faces) for name, faces in sets.items()}
+
+
+def save_whole(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file beside `path`, then renames: what was there stays until the new one is complete.
+
+    OutputError when the disk is full or the folder cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata)
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:  # safetensors tells of a full disk in its own words
+        part.unlink(missing_ok=True)
+        kept = "; what was saved before is as it was" if path.exists() else ""
+        raise OutputError(f"{path} cannot be written ({error}){kept}", "make room on the disk, or save elsewhere"
+                          ) from error
 
 
 class Faces:
     """All packed faces in memory; batches are drawn and mirrored by a generator of its own."""
 
     def __init__(self, packed: Path, seed: int = 0):
-        sets = load_file(packed)
+        try:
+            sets = load_file(packed)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{packed} holds no packed faces ({error})", "write it with `sigan foundry pack`"
+                             ) from error
         self.resolution = max(faces.shape[1] for faces in sets.values())
         self.sharp = torch.cat([faces for faces in sets.values() if faces.shape[1] == self.resolution])  # [N,R,R,3]
         soft = [faces for faces in sets.values() if faces.shape[1] != self.resolution]
