@@ -74,7 +74,8 @@ def invoke(*arguments):
 def test_each_kind_of_bad_face_is_listed_with_its_reason(bad):
     told = {fault.name: fault.reason for fault in checks.check([bad])}
     assert told == {"small.png": "40 x 40 pixels, less than 64", "grey.png": "without colour",
-                    "even.png": "one even area", "torn.png": "unreadable (OSError)", "again.jpg": "nearly the same as 0.png"}
+                    "even.png": "one even area", "torn.png": "unreadable (OSError)",
+                    "again.jpg": "nearly the same as 0.png"}
 
 
 def test_good_faces_pass_and_a_copy_in_another_source_does_not(faces, tmp_path):
