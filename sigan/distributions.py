@@ -162,7 +162,8 @@ class SetMetric:
     name, better, needs = "", LOWER, REFERENCES
 
     def __init__(self, tools: Tools) -> None:
-        self.tools, self.extractor = tools, tools.extractor
+        self.tools = tools
+        self.features, self.resize = tools.extractor.name, tools.extractor.resize
         self.results, self.references = FeatureSet(), FeatureSet()
         self.missing = {True: 0, False: 0}  # of references, of results
 
@@ -183,7 +184,7 @@ class SetMetric:
         value = None if few else self.distance()
         low, high = (None, None) if few else self.interval(value)
         return Figure(self.name, value, self.results.n, self.better, low, high, missing=self.missing[False],
-                      references=self.references.n, features=self.extractor.name, resize=self.extractor.resize,
+                      references=self.references.n, features=self.features, resize=self.resize,
                       warnings=tuple(self._warnings(few)), details=self.details())
 
     def distance(self) -> float:

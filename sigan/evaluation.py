@@ -5,7 +5,9 @@ What cannot be compared is a record with its reason, and counted; nothing is lef
 
 from __future__ import annotations
 
+import copy
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = ["EvalConfig", "Evaluation", "Identity", "Likeness", "Pair", "PairReco
            "summary"]
 
 FRAMED = 256  # pixels of a picture that `align` frames and that has no photograph to take the size from
+PART = 32  # pairs that a process measures at a time
 GREY = 6  # of 255: channels that differ by no more, on average, make a grey picture
 BY_INPUTS, BY_REFERENCES = ("ssim", "identity"), ("color", "lines", "copy")  # what `auto` stands for: no download
 
@@ -39,10 +42,13 @@ class EvalConfig:
     align: bool = False
     base: str = "mini"
     device: str = "auto"
+    workers: int = 1  # processes; more need a script whose work stands below `if __name__ == "__main__":`
 
     def __post_init__(self) -> None:
         if self.aligned and self.align:
             raise ConfigError("aligned and align contradict each other", "choose one: are the pictures framed or not?")
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Evaluation:
     def __init__(self, outputs: str | Path, inputs: str | Path | None = None, references: str | Path | None = None,
                  config: EvalConfig | None = None, tools: Tools | None = None) -> None:
         self.outputs, self.config = str(outputs), config or EvalConfig()
+        self._folders = outputs, inputs, references
         self.tools = tools or Tools(features=self.config.features, base=self.config.base, device=self.config.device)
         given = {INPUTS: inputs, REFERENCES: references}
         kinds = self._kinds(given)
@@ -109,9 +116,7 @@ class Evaluation:
             Pair(item.path, None) for item in results]
         self.metrics: list[Metric] = [kind(self.tools) for kind in kinds]
         self.records: list[PairRecord] = []
-        self._sides: dict[tuple[int, int], int] = {}  # sizes of results
-        self._grey: dict[str, list[bool]] = {"results": [], "photographs": [], "references": []}
-        self._oblong = 0  # references that are no squares
+        self._seen = Seen()
 
     def __len__(self) -> int:
         return len(self.references) + len(self.pairs)
@@ -138,18 +143,32 @@ class Evaluation:
             if record := self._reference(item):
                 self.records.append(record)
                 yield record
-        for pair in self.pairs:
-            record = self._record(pair)
+        many = self.config.workers > 1 and len(self.pairs) > PART
+        for record in self._spread() if many else map(self._record, self.pairs):
             self.records.append(record)
             yield record
+
+    def _spread(self) -> Iterator[PairRecord]:
+        """The records in order, measured by several processes a part at a time, the parts' metrics merged."""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        parts = [self.pairs[k:k + PART] for k in range(0, len(self.pairs), PART)]
+        with ProcessPoolExecutor(min(self.config.workers, len(parts)), multiprocessing.get_context("spawn"),
+                                 _begin, (self._folders, self.config, self.tools)) as pool:
+            for records, metrics, seen in pool.map(_measure, parts):
+                for own, other in zip(self.metrics, metrics):
+                    own.merge(other)
+                self._seen.merge(seen)
+                yield from records
 
     def _reference(self, item: stream.Item) -> PairRecord | None:
         try:
             image = self._picture(item.path, FRAMED)
         except SiganError as error:
             return PairRecord("", str(item.path), error=_failure(error), reference=True)
-        self._oblong += image.shape[0] != image.shape[1]
-        self._grey["references"].append(is_grey(image))
+        self._seen.oblong += image.shape[0] != image.shape[1]
+        self._seen.add("references", image)
         sample = Sample(image, features.digest(image), reference=True)
         for metric in self.metrics:
             metric.update(sample)
@@ -192,10 +211,10 @@ class Evaluation:
             face = self._photograph(pair, size)
         digest = features.digest(image)
         sample = Sample(image, digest) if face is None else self._paired(pair, image, digest, face)
-        self._sides[image.shape[:2]] = self._sides.get(image.shape[:2], 0) + 1
-        self._grey["results"].append(is_grey(image))
+        self._seen.sides[image.shape[:2]] += 1
+        self._seen.add("results", image)
         if face is not None:
-            self._grey["photographs"].append(is_grey(face.image))
+            self._seen.add("photographs", face.image)
         return sample
 
     def _photograph(self, pair: Pair, size: int) -> AlignedFace:
@@ -230,18 +249,68 @@ class Evaluation:
 
     def warnings(self) -> list[str]:
         """What makes the pictures hard to compare, whichever the metric."""
+        return self._seen.warnings()
+
+
+# ---- several processes
+
+_worker: Evaluation | None = None  # of a process that measures parts for another
+
+
+def _begin(folders: tuple, config: EvalConfig, tools: Tools) -> None:
+    """Loads what a worker needs, and counts the references in."""
+    import torch
+
+    global _worker
+    torch.set_num_threads(1)  # the processes are the threads
+    _worker = Evaluation(*folders, config, tools)
+    for item in _worker.references:
+        _worker._reference(item)
+
+
+def _measure(pairs: Sequence[Pair]) -> tuple[list[PairRecord], list[Metric], Seen]:
+    """The records of some pairs, and the metrics of those pairs alone."""
+    part = copy.copy(_worker)
+    part.metrics, part._seen = copy.deepcopy(_worker.metrics), Seen()
+    return [part._record(pair) for pair in pairs], part.metrics, part._seen
+
+
+# ---- what makes pictures hard to compare
+
+@dataclass
+class Seen:
+    """Sizes of results, grey pictures of each side and all, references that are no squares."""
+
+    sides: Counter[tuple[int, int]] = field(default_factory=Counter)
+    grey: Counter[str] = field(default_factory=Counter)
+    all: Counter[str] = field(default_factory=Counter)
+    oblong: int = 0
+
+    def add(self, side: str, image: np.ndarray) -> None:
+        """Counts in a picture of a side: results, photographs or references."""
+        self.all[side] += 1
+        self.grey[side] += is_grey(image)
+
+    def merge(self, other: Seen) -> None:
+        """Counts in results that another has seen."""
+        self.sides += other.sides
+        self.grey += other.grey
+        self.all += other.all
+
+    def warnings(self) -> list[str]:
+        """What to tell about it."""
         told = []
-        if len(self._sides) > 1:
-            sizes = ", ".join(f"{count} of {w} x {h}" for (h, w), count in sorted(self._sides.items()))
+        if len(self.sides) > 1:
+            sizes = ", ".join(f"{count} of {w} x {h}" for (h, w), count in sorted(self.sides.items()))
             told.append(f"the results are of several sizes, which SSIM and LPIPS depend on: {sizes}")
-        mine = self._grey["results"]
+        grey, count = self.grey["results"], self.all["results"]
         for side in ("photographs", "references"):
-            theirs = self._grey[side]
-            if mine and theirs and (fmean(mine) > 0.5) != (fmean(theirs) > 0.5):
-                told.append(f"{sum(mine)} of {len(mine)} results are grey, but {sum(theirs)} of {len(theirs)} {side}: "
-                            "figures that see colour tell of that first")
-        if self._oblong:
-            told.append(f"{self._oblong} references are no squares and are squeezed into one: --align frames them")
+            theirs, among = self.grey[side], self.all[side]
+            if count and among and (2 * grey > count) != (2 * theirs > among):
+                told.append(f"{grey} of {count} results are grey, but {theirs} of {among} {side}: figures that see "
+                            "colour tell of that first")
+        if self.oblong:
+            told.append(f"{self.oblong} references are no squares and are squeezed into one: --align frames them")
         return told
 
 

@@ -77,6 +77,14 @@ class Tools:
         self.features_name, self.base_name, self.device = features, base, device
         self.identity = identity or Identity()
 
+        self._lpips: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {}
+
+    def __reduce__(self):
+        return _rebuilt, (self.features_name, self.base_name, self.device, self.identity.aligner)  # loads its own
+
+    def __deepcopy__(self, memo: dict) -> Tools:
+        return self  # shared by the copies of a metric, as by metrics
+
     @cached_property
     def cache(self) -> features.Cache:
         return features.Cache()
@@ -98,6 +106,12 @@ class Tools:
         return features.load(self.features_name, identity=self.identity, base=lambda: self.base,
                              device=runtime.resolve_device(self.device))
 
+    def lpips(self, trunk: str) -> Callable[[np.ndarray, np.ndarray], float]:
+        """LPIPS of two pictures. WeightsError where its trunk is not installed."""
+        if trunk not in self._lpips:
+            self._lpips[trunk] = lpips_distance(trunk, self.device)
+        return self._lpips[trunk]
+
     def features(self, image: np.ndarray, digest: str) -> np.ndarray | None:
         """float32 [D] of a picture by the extractor; None where it finds nothing to describe."""
         return self.cache.get(digest, self.extractor.key, lambda: self.extractor(image))
@@ -117,6 +131,10 @@ class Tools:
         """dlib's [128] of the face at these landmarks."""
         key = f"dlib-at:{features.digest(np.float32(landmarks))}"
         return self.cache.get(digest, key, lambda: self.identity.descriptor(image, landmarks))
+
+
+def _rebuilt(features: str, base: str, device: str, aligner: DlibAligner) -> Tools:
+    return Tools(features=features, base=base, device=device, identity=Identity(aligner))
 
 
 class RememberingAligner:
@@ -234,13 +252,13 @@ class Lpips(PairMetric):
 
     name, trunk, resize = "lpips", "vgg", "photograph to the result's size"
 
-    def __init__(self, tools: Tools, distance: Callable[[np.ndarray, np.ndarray], float] | None = None) -> None:
+    def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self.features = f"LPIPS-{self.trunk}"
-        self.distance = distance or lpips_distance(self.trunk, tools.device)
+        tools.lpips(self.trunk)  # what is missing is told before any work
 
     def measure(self, sample: Sample) -> float:
-        return self.distance(sample.image, sample.source)
+        return self.tools.lpips(self.trunk)(sample.image, sample.source)
 
 
 class LpipsAlex(Lpips):

@@ -47,7 +47,8 @@ def test_a_folder_against_its_own_aligned_crops(photos, tmp_path, identity):
     images.write(outs / "iu.png", face.image)
     images.write(outs / "wide.png", face.image[:32])
     (ins / "wide.jpg").write_bytes((photos / "26.jpeg").read_bytes())
-    records = list(evaluation.evaluate(tmp_path / "out", tmp_path / "in", ("ssim", "ssim-color", "identity"), aligner=identity.aligner))
+    records = list(evaluation.evaluate(tmp_path / "out", tmp_path / "in", ("ssim", "ssim-color", "identity"),
+                                       aligner=identity.aligner))
     good, wide, missing = records
     assert good.error is None and good.values["ssim"] == pytest.approx(1) and good.values["ssim-color"] > 0.999
     assert good.values["identity"] < 0.3
@@ -78,7 +79,8 @@ def test_summary_means_and_medians():
     records = [PairRecord("a", "a", {"ssim": value}, found=value > 0.1) for value in (0.1, 0.2, 0.6)]
     records += [PairRecord("b", "", error=Failure(kind, "")) for kind in ("MissingPair", "InputError")]
     assert evaluation.summary(records) == {"N": 3, "missing": 1, "misaligned": 0, "failed": 1,
-                                           "face_not_found": 1, "ssim_mean": pytest.approx(0.3), "ssim_median": pytest.approx(0.2)}
+                                           "face_not_found": 1, "ssim_mean": pytest.approx(0.3),
+                                           "ssim_median": pytest.approx(0.2)}
     assert evaluation.summary([])["N"] == 0
 
 
@@ -208,3 +210,22 @@ def test_a_second_run_takes_features_from_the_cache(noise, monkeypatch):
     monkeypatch.setattr(type(again.tools.extractor), "__call__", lambda *_: pytest.fail("computed again"))
     list(again)
     assert again.figures() == first.figures()
+
+
+def test_several_processes_find_what_one_finds(noise, monkeypatch):
+    names = [f"{k:02}" for k in range(5)]
+    folders = noise("out", names), noise("in", names[:4], seed=1), noise("refs", "xyz", seed=2)
+    config = {"metrics": ("ssim", "identity", "lines", "copy", "fid"), "features": "discriminator", "aligned": True}
+    one = Evaluation(*folders, EvalConfig(**config))
+    expected = list(one)
+    monkeypatch.setattr(evaluation, "PART", 2)
+    two = Evaluation(*folders, EvalConfig(**config, workers=2))
+    assert list(two) == expected and two.warnings() == one.warnings()
+    for a, b in zip(two.figures(), one.figures()):
+        assert (a.metric, a.n, a.missing, a.warnings) == (b.metric, b.n, b.missing, b.warnings)
+        assert (a.value, a.low, a.high) == (pytest.approx(b.value), pytest.approx(b.low), pytest.approx(b.high))
+
+
+def test_workers_are_at_least_one():
+    with pytest.raises(ConfigError, match="workers is 0"):
+        EvalConfig(workers=0)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sigan.evaluation import Evaluation
     from sigan.figures import Figure
 
+ENOUGH = 64  # pictures; below it a second process costs more time to start than it saves
+
 
 def register(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
@@ -38,6 +40,8 @@ def evaluate(
     aligned: options.Aligned = False,
     base: options.Base = "mini",
     device: options.Device = "auto",
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Processes; 0: as many as cores, for 64 "
+                                         "pictures or more on a CPU.")] = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -49,8 +53,10 @@ def evaluate(
     from sigan.cli import render
     from sigan.metrics import Tools
 
+    workers = workers or _workers(out[0], device)
     config = evaluation.EvalConfig(metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),
-                                   features=features, aligned=aligned, align=align, base=base, device=device)
+                                   features=features, aligned=aligned, align=align, base=base, device=device,
+                                   workers=workers)
     tools = Tools(features=features, base=base, device=device)
     folders = list(dict.fromkeys([out[0], *(compare or ()), *out[1:]]))
     runs = [(name, evaluation.Evaluation(folder, inputs, references, config, tools))
@@ -74,6 +80,17 @@ def evaluate(
     elif not quiet:
         _show(runs)
     raise typer.Exit(_exit_code([run for _, run in runs]))
+
+
+def _workers(folder: Path, device: str) -> int:
+    """One where a GPU does the work or there is little of it; else as many as cores."""
+    import os
+
+    from sigan import runtime, stream
+
+    if runtime.resolve_device(device).type != "cpu" or len(stream.find_inputs(folder)) < ENOUGH:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _names(folders: list[Path]) -> list[str]:
