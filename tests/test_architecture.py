@@ -21,7 +21,7 @@ FLOORS = (
     ("bases", "alignment", "mixing", "losses", "stream", "figures"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
      "appearance"),
-    ("training", "stylization", "evaluation", "report", "intake", "publishing", "gallery"),
+    ("training", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )
 FLOOR_OF = {noun: floor for floor, nouns in enumerate(FLOORS) for noun in nouns}
@@ -32,7 +32,7 @@ ALLOWED_SIDEWAYS = {("report", "evaluation")}
 ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
-    "PIL": {"images", "alignment", "stylization", "identity", "report", "cli"},
+    "PIL": {"images", "alignment", "stylization", "identity", "report", "study", "cli"},
     "dlib": {"alignment", "identity", "cli.doctor"},
     "requests": {"downloads"},
     "pickle": set(),  # checkpoints.py reads pickles; nothing runs them

@@ -15,7 +15,7 @@ from sigan import plugins
 from sigan.cli import render
 from sigan.errors import SiganError
 
-COMMANDS = ("align", "invert", "train", "stylize", "evaluate", "styles", "plugins", "bases", "doctor")
+COMMANDS = ("align", "invert", "train", "stylize", "evaluate", "study", "styles", "plugins", "bases", "doctor")
 INTERRUPTED = 130
 
 
