@@ -144,6 +144,25 @@ def test_anchors_blend_and_truncate(drawn):
     torch.testing.assert_close(mapping(z, 0.5), (w + mapping.w_avg) / 2)
 
 
+@pytest.mark.parametrize("noise", ["const", "none"])
+def test_one_picture_alone_is_drawn_as_in_a_batch_and_as_in_training(drawn, noise):
+    """Without gradients a single picture goes another way, its styles folded into the weights."""
+    plain = Generator(GeneratorConfig(resolution=64, w_dim=24, channel_base=1024, channel_max=32))
+    for name, value in plain.synthesis.named_parameters():
+        if name.endswith(("noise_strength", "conv1.bias", "conv0.bias", "torgb.bias")):
+            value.data.normal_()
+    for net in (plain, drawn):
+        ws = torch.randn(3, net.num_ws, 24)
+        with torch.no_grad():
+            batch = net.synthesis(ws, noise)
+            alone = torch.cat([net.synthesis(w, noise) for w in ws.split(1)])
+        with torch.enable_grad():
+            trained = net.synthesis(ws.requires_grad_(), noise)
+        assert trained.requires_grad
+        for other in (alone, trained.detach()):
+            assert (other - batch).abs().max() < TOLERANCE * batch.abs().max().clamp(min=1)
+
+
 def test_wrong_shapes_and_names_are_named(drawn):
     with pytest.raises(ConfigError, match=r"\[N,8,24\], got \[1, 8, 7\]"):
         drawn.synthesis(torch.zeros(1, 8, 7))

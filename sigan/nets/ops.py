@@ -22,17 +22,19 @@ def fir_kernel(taps: tuple[float, ...] = FIR_TAPS) -> Tensor:
     return torch.outer(k, k) / k.sum() ** 2
 
 
-def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
-    """Zero-insert by `up`, pad (a negative pad crops), filter each channel, keep every `down`-th pixel.
+def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0),
+              bias: Tensor | None = None) -> Tensor:
+    """Zero-insert by `up`, pad (a negative pad crops), filter each channel, keep every `down`-th pixel, add `bias`.
 
-    x [N,C,H,W], kernel [K,K]; the same `pad` (before, after) on both axes. Source: StyleGAN2, upfirdn_2d.
+    x [N,C,H,W], kernel [K,K], bias [C]; the same `pad` (before, after) on both axes. Source: StyleGAN2, upfirdn_2d.
     """
     n, c, h, w = x.shape
     if up > 1:
         x = F.pad(x.reshape(n, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1)).reshape(n, c, h * up, w * up)
-    x = F.pad(x, (*pad, *pad))
     weight = kernel.flip(0, 1).to(x.dtype).expand(c, 1, *kernel.shape)
-    return F.conv2d(x, weight, stride=down, groups=c)
+    if pad[0] == pad[1] >= 0:  # the convolution pads without a copy
+        return F.conv2d(x, weight, bias, stride=down, padding=pad[0], groups=c)
+    return F.conv2d(F.pad(x, (*pad, *pad)), weight, bias, stride=down, groups=c)
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
@@ -68,6 +70,23 @@ def modulated_conv2d(
     return F.conv2d(x, weight, padding=k // 2)
 
 
+def folded_conv2d(x: Tensor, weight: Tensor, styles: Tensor, fir: Tensor, scale: Tensor | None = None,
+                  bias: Tensor | None = None, *, up: bool = False) -> Tensor:
+    """`modulated_conv2d` of one picture, times `scale`, plus `bias`, all in the weights: fewer passes over memory.
+
+    x [1,I,H,W], weight [O,I,K,K], styles [1,I], scale [1,O], bias [O] -> [1,O,H,W] or twice the size.
+    """
+    o, i, k, _ = weight.shape
+    weight = weight * (styles[0] / math.sqrt(i * k * k))[:, None, None]
+    if scale is not None:
+        weight *= scale[0][:, None, None, None]
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    if up:
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        return upfirdn2d(x, fir * 4, pad=(1, 1), bias=bias)
+    return F.conv2d(x, weight, bias, padding=k // 2)
+
+
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """Factors that bring a modulated convolution's output back to unit variance.  [O,I,K,K], [N,I] -> [N,O]"""
     energy = styles.square() @ weight.square().sum((2, 3)).t() / weight[0].numel()
@@ -77,7 +96,7 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
 def scale_bias_lrelu(x: Tensor, scale: Tensor, bias: Tensor, gain: float = LRELU_GAIN) -> Tensor:
     """gain * leaky_relu(x * scale + bias) in two passes over memory; x [N,C,H,W], scale [N,C], bias [1,C,H|1,W|1]."""
     x = torch.addcmul((bias * gain).to(x.dtype), x, (scale * gain)[:, :, None, None].to(x.dtype))
-    return F.leaky_relu(x, LRELU_SLOPE)
+    return F.leaky_relu_(x, LRELU_SLOPE)
 
 
 class EqualLinear(nn.Module):

@@ -13,7 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from sigan.errors import ConfigError
-from sigan.nets.ops import EqualLinear, demodulation, fir_kernel, modulated_conv2d, scale_bias_lrelu, upsample2d
+from sigan.nets.ops import (
+    LRELU_GAIN,
+    LRELU_SLOPE,
+    EqualLinear,
+    demodulation,
+    fir_kernel,
+    folded_conv2d,
+    modulated_conv2d,
+    scale_bias_lrelu,
+    upsample2d,
+)
 
 MAPPING_LR_MUL = 0.01  # StyleGAN, appendix C
 
@@ -108,11 +118,21 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: str) -> Tensor:
         styles = self.affine(w)
+        if len(x) == 1 and not torch.is_grad_enabled():
+            return self._alone(x, styles, noise)
         x = modulated_conv2d(x, self.weight, styles, self.fir, up=self.up)
         bias = self.bias[None, :, None, None]
         if noise == "const":
             bias = bias + self.noise_const * self.noise_strength
         return scale_bias_lrelu(x, demodulation(self.weight, styles), bias)
+
+    def _alone(self, x: Tensor, styles: Tensor, noise: str) -> Tensor:
+        """The same for one picture that nobody trains on, in less than half the time on a CPU."""
+        scale = demodulation(self.weight, styles) * LRELU_GAIN
+        x = folded_conv2d(x, self.weight, styles, self.fir, scale, self.bias * LRELU_GAIN, up=self.up)
+        if noise == "const":
+            x += (self.noise_const * (self.noise_strength * LRELU_GAIN)).to(x.dtype)
+        return nn.functional.leaky_relu_(x, LRELU_SLOPE)
 
 
 class ToRGB(nn.Module):
@@ -126,8 +146,11 @@ class ToRGB(nn.Module):
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, img: Tensor | None) -> Tensor:
-        y = modulated_conv2d(x, self.weight, self.affine(w), self.fir)
-        y = y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+        if len(x) == 1 and not torch.is_grad_enabled():
+            y = folded_conv2d(x, self.weight, self.affine(w), self.fir, bias=self.bias)
+        else:
+            y = modulated_conv2d(x, self.weight, self.affine(w), self.fir)
+            y = y + self.bias.to(y.dtype).view(1, -1, 1, 1)
         return y if img is None else y + upsample2d(img, self.fir).to(y.dtype)
 
 
@@ -180,6 +203,8 @@ class Block(nn.Module):
         """ws [N,3,C] (2 at 4x4): conv0, conv1, torgb; returns features [N,C,r,r] and picture [N,3,r,r]."""
         if self.resolution == 4:
             x = self.const.expand(len(ws), -1, -1, -1)
+            if not torch.is_grad_enabled():
+                x = x.contiguous(memory_format=torch.channels_last)  # what follows keeps it: faster on CPUs
         else:
             x = self.conv0(x, ws[:, 0], noise)
             ws = ws[:, 1:]
