@@ -22,7 +22,6 @@ from sigan.nets.unfilled import Unfilled
 
 LOSS_SIZE = 256  # pixels; the authors area-resize to this before LPIPS
 STATISTICS_CELLS = 4  # parts a side: a cheek, an eye, a corner of paper
-BANDS, BAND_GAIN = 3, 8.0  # detail is an eighth as strong as the picture itself, or less
 HEADS = Path(__file__).parent / "assets" / "lpips"  # of LPIPS 0.1: a weight for each channel of each tap
 
 
@@ -60,24 +59,6 @@ class DiscriminatorFeatures:
         return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
 
 
-def bands(x: Tensor) -> list[Tensor]:
-    """Detail of each size, as a Laplacian pyramid holds it.  [N,3,R,R] -> BANDS of [N,3,r,r], r = R, R/2 and on
-
-    A texture is known by its bands' values (Heeger and Bergen 1995): flat washes have none, and ripples stand out.
-    """
-    found = []
-    for _ in range(BANDS):
-        small = F.avg_pool2d(x, 2)
-        found.append(BAND_GAIN * (x - F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)))
-        x = small
-    return found
-
-
-def statistics(features: Sequence[Tensor]) -> list[Tensor]:
-    """`distributions` of the picture's bands and of all features, the first of which is the picture."""
-    return distributions([*bands(features[0]), *features])
-
-
 def distributions(taps: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> list[Tensor]:
     """The values of each channel in each part of the frame, sorted, whatever their places and pictures.
 
@@ -94,17 +75,12 @@ def _sorted(x: Tensor, cells: int) -> Tensor:
 
 
 def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Mean distance of two picture sets' `distributions`, each value of `a` from the one of equal rank in `b`.  -> []
+    """Mean distance of two pictures sets' `distributions`, the first set a multiple of the second.  -> []
 
     1-D optimal transport, as in sliced Wasserstein texture losses (arXiv 2006.07229).
     """
-    return sum((x - _ranked(y, x.shape[-1])).abs().mean() for x, y in zip(a, b)) / len(a)
-
-
-def _ranked(values: Tensor, n: int) -> Tensor:
-    """n of the sorted values, evenly spread over their ranks.  [...,M] -> [...,n]"""
-    m = values.shape[-1]
-    return values if m == n else values[..., (torch.arange(n, device=values.device) * 2 + 1) * m // (2 * n)]
+    times = a[0].shape[-1] // b[0].shape[-1]
+    return sum((x - y.repeat_interleave(times, -1)).abs().mean() for x, y in zip(a, b)) / len(a)
 
 
 class LpipsVgg:
@@ -132,12 +108,14 @@ def lpips_net(trunk: str = "vgg") -> Lpips:
     WeightsError, naming the command that gets the trunk, where it is not installed, and when it is another file.
     """
     path = weights.path(f"lpips-{trunk}")
-    state = checkpoints.read_state(path)
+    state = checkpoints.read(path)
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no network", weights.get_hint(f"lpips-{trunk}"))
     with Unfilled():
         net = Lpips(trunk)
     places = {key.split(".", 1)[1]: f"net.{key}" for key in net.net.state_dict()}  # 0.weight -> net.slice1.0.weight
     found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    kept = {key: value for key, value in found.items() if key in places}
+    kept = {key: value.read() for key, value in found.items() if key in places}
     heads = load_file(HEADS / f"{trunk}.safetensors")
     weights.load_strict(net, {**{places[key]: value for key, value in kept.items()}, **heads}, str(path),
                         f"`sigan bases remove lpips-{trunk}`, then `sigan bases pull lpips-{trunk}`")

@@ -24,8 +24,7 @@ RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
-REFERENCES_A_STEP = 4  # of recipe `sigan`, drawn anew each step; the papers' recipes take all of them
-PEOPLE_A_STEP = 4  # at most
+PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 TRIAL_FACES, TRIAL_SEED = 8, 1000  # faces of nobody that a pack is tried on; those of training have the seed itself
 CHUNK = 8  # pictures at once where memory matters
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
@@ -142,7 +141,7 @@ class StyleTrainer:
         config, synthesis = self.config, self.generator.synthesis
         with torch.no_grad():
             targets = self.loss.features(self.x)
-            spread = losses.statistics(targets)
+            spread = losses.distributions(targets)
         synthesis.requires_grad_(True)
         groups = []
         for name, parameter in synthesis.named_parameters():
@@ -173,33 +172,29 @@ class StyleTrainer:
 
     def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor], spread: list[Tensor]) -> dict[str, Tensor]:
         """One step's weighted terms: references redrawn, people kept, people's values spread as the references'."""
-        config = self.config
-        drawn = self._some(len(self.ws), REFERENCES_A_STEP if config.recipe == "sigan" else len(self.ws))
-        k, ws = len(drawn), self._mixed(drawn)
+        config, k = self.config, len(self.ws)
+        ws = self._mixed()
         if self.people is not None:
-            chosen = self._some(len(self.people[0]), PEOPLE_A_STEP)
+            count = k * math.ceil(PEOPLE_A_STEP / k)
+            chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
             ws = torch.cat([ws, self.people[0][chosen]])
         taps = self.loss.features(synthesis(ws))
-        parts = {"style": self.loss.distance([t[:k] for t in taps], [t[drawn] for t in targets]).mean()}
+        parts = {"style": self.loss.distance([t[:k] for t in taps], targets).mean()}
         people = [t[k:] for t in taps]
         if config.lambda_feature:
             kept = [t[chosen] for t in self.people[1]]
             parts["identity"] = config.lambda_feature * self.loss.distance(people, kept).mean()
         if config.lambda_statistics:
-            distance = losses.distribution_distance(losses.statistics(people), spread)
+            distance = losses.distribution_distance(losses.distributions(people), spread)
             parts["statistics"] = config.lambda_statistics * distance
         return parts
 
-    def _some(self, n: int, at_most: int) -> Tensor:
-        """Indices of at_most of n things, in a random order; all in theirs when there are no more."""
-        return torch.randperm(n, generator=self.random)[:at_most] if n > at_most else torch.arange(n)
-
     @torch.no_grad()
-    def _mixed(self, drawn: Tensor) -> Tensor:
-        """Codes of those references, fresh random codes mixed into the style layers (Eq. 1).  [k] -> [k,L,C]"""
-        z = torch.randn(len(drawn), self.base.generator.config.z_dim, generator=self.random)
+    def _mixed(self) -> Tensor:
+        """The references' codes, a fresh random code mixed into the style layers (Eq. 1).  -> [K,L,C]"""
+        z = torch.randn(len(self.ws), self.base.generator.config.z_dim, generator=self.random)
         w = self.base.generator.mapping(z.to(self.device))
-        return mixing.mix(self.ws[drawn], w, self.layers, self.config.alpha)
+        return mixing.mix(self.ws, w, self.layers, self.config.alpha)
 
     def pack(self, name: str, compact: bool = True, **manifest) -> packs.StylePack:
         """What has been learned so far, as a pack with a preview.
@@ -225,13 +220,13 @@ class StyleTrainer:
 
         The distance is that of the recipe's distribution term, by its own net: 0 would be the references' own values.
         """
-        ws = self.base.sample(TRIAL_FACES, seed=self.config.seed + TRIAL_SEED)
-        spread = losses.statistics(self.loss.features(self.x))
+        ws = self.base.sample(len(self.x) * math.ceil(TRIAL_FACES / len(self.x)), seed=self.config.seed + TRIAL_SEED)
+        spread = losses.distributions(self.loss.features(self.x))
         found: list[tuple[list[np.ndarray], float]] = []
         for strength in (0.0, 1.0):
             with pack.apply(self.base.generator, strength) as generator:
                 y = torch.cat([generator.synthesis(part) for part in ws.split(CHUNK)])
-            distance = losses.distribution_distance(losses.statistics(self._taps(y)), spread)
-            found.append((images.from_batch(y), float(distance)))
+            distance = losses.distribution_distance(losses.distributions(self._taps(y)), spread)
+            found.append((images.from_batch(y[:TRIAL_FACES]), float(distance)))
         (faces, before), (portraits, after) = found
         return Trial(faces, portraits, before, after)
