@@ -149,7 +149,7 @@
       state.queue = [];
       save();
       notice("refused", { reason: reply.error || reply.status });
-      break;
+      await meet();                                // go on where the server's count stands
     }
     sending = false;
     if (!$("end").hidden) finish();
