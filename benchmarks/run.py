@@ -22,7 +22,7 @@ from pathlib import Path
 
 IMPORTS = ("import torch, numpy, PIL.Image, dlib, sigan.cli.app, sigan.stylization, sigan.alignment;"
            "sigan.bases.load('mini')")
-VERSIONS = ("sigan", "torch", "torchvision", "numpy", "pillow", "dlib-bin", "lpips")
+VERSIONS = ("sigan", "torch", "numpy", "pillow", "dlib-bin")
 
 
 @dataclass(frozen=True)
