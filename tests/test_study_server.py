@@ -77,7 +77,8 @@ def test_injections_reach_nothing(folder, change):
         voter.join()
         status, reply = voter.post("/vote", **{**voter.answer("left"), **change})
         assert status == 400
-        assert not any(value in reply["error"] for value in change.values() if isinstance(value, str) and len(value) > 1)
+        sent = [value for value in change.values() if isinstance(value, str) and len(value) > 1]
+        assert not any(value in reply["error"] for value in sent)
         assert voter.post("/join", language="en'; --", practised="no")[0] == 400
         voter.token = "' OR 1=1 --"
         assert voter.vote("left") == 401
