@@ -1,8 +1,8 @@
 """`python -m benchmarks.evaluation [-n N] [--squeezenet FILE]`: how fast results are judged, and in how much memory.
 
 Pairs at 256²: faces that the base draws, and the same blurred, as results. They pass through SSIM, identity, and KID by
-SqueezeNet's features (random weights without FILE: as fast, and the figure means nothing), each way by as many processes
-as cores: first with an empty cache, then again with the full one. The target is 1,000 in 240 s on two cores.
+SqueezeNet's features (random weights without FILE: as fast, and the figure means nothing), by as many processes as
+cores: first with an empty cache, then again with the full one. The target is 1,000 in 240 s on two cores.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def main() -> None:
         print(json.dumps(judge(Path(folder), weights, aligned == "True")))
         return
     print("\n".join(f"{name}: {value}" for name, value in machine().items()), end="\n\n")
-    print("| pairs | photographs | cache | s | ms a pair | processor s | peak MiB a process |\n|---|---|---|---|---|---|---|")
+    print("| pairs | photographs | cache | s | ms a pair | processor s | peak MiB a process |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         weights = arguments.squeezenet or random_weights(Path(place, "random.safetensors"))
         for n in (arguments.n // 4, arguments.n):
