@@ -104,7 +104,8 @@ class EqualLinear(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int, bias_init: float = 0.0, lr_mul: float = 1.0, activate: bool = False):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim_out, dim_in) / lr_mul)
+        weight = torch.randn(dim_out, dim_in)
+        self.weight = nn.Parameter(weight if lr_mul == 1.0 else weight / lr_mul)
         self.bias = nn.Parameter(torch.full((dim_out,), bias_init / lr_mul))
         self.lr_mul, self.activate = lr_mul, activate
 
