@@ -195,3 +195,12 @@ def test_a_slice_that_diverges_names_the_step_and_leaves_the_state(faces, tmp_pa
     assert isinstance(done.exception, SiganError)
     assert "loss d is not finite at step 2" in done.exception.message and "saved last" in done.exception.message
     assert state.read_bytes() == before
+
+
+def test_a_command_leaves_the_numbers_of_its_process_as_they_were(tmp_path):
+    from sigan_foundry.cli import app
+    from typer.testing import CliRunner
+
+    torch.set_flush_denormal(True)  # as a command that trains does
+    CliRunner().invoke(app, ["check", str(tmp_path)])
+    assert float(torch.tensor(1e-40) * 1) != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,18 @@ Seconds = Annotated[float, typer.Option("--seconds", help="How long this slice m
 Device = Annotated[str, typer.Option("--device")]
 Threads = Annotated[int, typer.Option("--threads", help="CPU threads; 0: as many as there are.")]
 LOG_EVERY, GRID_FACES = 25, 14  # steps a line of the log; columns of a grid
+
+
+@app.callback()
+def foundry(context: typer.Context) -> None:
+    """Trains a base from aligned portraits."""
+    context.call_on_close(_keep_denormals)
+
+
+def _keep_denormals() -> None:
+    """Whoever runs a command inside a larger program finds its numbers as they were."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @app.command()
@@ -164,15 +177,11 @@ def evaluate(base: Annotated[str, typer.Argument(help="A base by name.")], faces
     """Prints the figures of the model card as JSON, writes sheets, and the card's tables if asked."""
     import json
 
-    import torch
-
     from sigan import bases, images
     from sigan_foundry import evaluation, perceptual
     from sigan_foundry.card import card as tables
 
-    if threads:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    _prepare(threads)
     config = evaluation.EvaluationConfig(limit=limit, samples=samples, refine=refine, refine_faces=refine_faces,
                                          packed=packed, drawings=drawings)
     figures = {}
@@ -198,15 +207,21 @@ def export(state: State, folder: Annotated[Path, typer.Argument(help="Where the 
         bases.write_net(net, folder / f"{name}.safetensors", licence)
 
 
-def _open(state: Path, packed: Path, threads: int):
+def _prepare(threads: int) -> None:
+    """Sets torch's CPU threads; denormals cost half the time, since the first convolutions draw almost nothing."""
     import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def _open(state: Path, packed: Path, threads: int):
 
     from sigan_foundry import data
     from sigan_foundry.state import Run
 
-    if threads:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # the first convolutions draw almost nothing: denormals cost half the time
+    _prepare(threads)
     run = Run.load(state)
     faces, side = data.Faces(packed, seed=run.facts["pictures"]), run.generator.config.resolution
     if faces.resolution != side:
