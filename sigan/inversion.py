@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sigan.errors import ConfigError
+from sigan.framing import face_mask
 
 if TYPE_CHECKING:
     from sigan.bases import Base
@@ -26,7 +27,6 @@ BACKGROUND = 0.1  # weight of a pixel far from the face, beside 1 on it: hair is
 DELTA_PENALTY = 1e-3  # keeps refined codes near the encoder's, so that styles still apply to them
 PATIENCE, LEAST_GAIN = 20, 1e-3  # a face that so many steps made no better, by this share, is done
 DEVIATION_CODES = 256
-FACE_CENTRE_Y, FACE_RADIUS_X, FACE_RADIUS_Y = 0.12, 0.55, 0.60  # of the half side, in FFHQ framing
 
 
 def invert(base: Base, x: Tensor, *, in_domain: bool = False, refine: int = 0, seed: int = 0) -> Tensor:
@@ -102,8 +102,5 @@ class Unlikeness:
 
 def face_map(side: int) -> Tensor:
     """The weight of each pixel of a framed face, 1 on average: most on the face, a soft edge.  [side,side]"""
-    axis = torch.linspace(-1, 1, side)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    inside = torch.exp(-(((x / FACE_RADIUS_X) ** 2 + ((y - FACE_CENTRE_Y) / FACE_RADIUS_Y) ** 2) ** 2))
-    weights = BACKGROUND + (1 - BACKGROUND) * inside
+    weights = BACKGROUND + (1 - BACKGROUND) * face_mask(side)
     return weights / weights.mean()

@@ -16,7 +16,7 @@ MAX_LINES = 400
 FLOORS = (
     ("errors", "events"),
     ("nets",),
-    ("images", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
+    ("images", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream", "figures"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,8 +37,14 @@ class SqueezeNet(nn.Module):
         self.features = nn.ModuleDict({"0": nn.Conv2d(3, 64, 3, stride=2)})
         self.features.update({str(place): Fire(*sizes) for place, sizes in FIRES.items()})
 
-    def forward(self, x: Tensor) -> Tensor:
+    def activations(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """(place in the sequence, what stands there), from the first ReLU, place 1, on."""
         x = F.relu(self.features["0"](x))
+        yield 1, x
         for place in range(2, 13):
             x = F.max_pool2d(x, 3, 2, ceil_mode=True) if place in POOLS else self.features[str(place)](x)
-        return x.mean((2, 3))
+            yield place, x
+
+    def forward(self, x: Tensor) -> Tensor:
+        *_, (_, last) = self.activations(x)
+        return last.mean((2, 3))

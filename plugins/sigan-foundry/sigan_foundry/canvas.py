@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sigan.framing import face_mask
 from sigan.nets.compact_encoder import CompactEncoder, to_ycc
 from sigan.nets.stylegan2 import Canvas, Generator
 from sigan_foundry.data import Faces
@@ -19,15 +20,11 @@ NEIGHBOURS, GAIN = 3, 1.15  # by eye and dlib: 8 neighbours are soft and less di
 NEAR_LUMA, NEAR_CHROMA = 128, 32  # components compared
 SHARPNESS = 3.0  # of the attention: one or two anchors have most of the weight
 AFFINE_SCALE = 0.1  # codes of a thousand independent numbers would modulate at random; training finds what matters
-FACE_CENTRE_Y, FACE_RADIUS_X, FACE_RADIUS_Y = 0.12, 0.55, 0.60  # of the half side, in FFHQ framing
 
 
 def face_weights(resolution: int) -> Tensor:
     """1 on the face, BACKGROUND_WEIGHT around it, a soft edge between.  [r,r]"""
-    axis = torch.linspace(-1, 1, resolution)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    inside = torch.exp(-(((x / FACE_RADIUS_X) ** 2 + ((y - FACE_CENTRE_Y) / FACE_RADIUS_Y) ** 2) ** 2))
-    return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * inside
+    return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * face_mask(resolution)
 
 
 def components(rows: Tensor, weights: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
