@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigan import __version__, bases, images, inversion, losses, mixing, packs
+from sigan import __version__, bases, finetuning, images, inversion, losses, mixing, packs
 from sigan.errors import ConfigError, SiganError
 from sigan.events import TrainStep
 from sigan.runtime import resolve_device
@@ -26,7 +26,6 @@ SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the refe
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 TRIAL_FACES, TRIAL_SEED = 8, 1000  # faces of nobody that a pack is tried on; those of training have the seed itself
-CHUNK = 8  # pictures at once where memory matters
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
@@ -122,72 +121,49 @@ class StyleTrainer:
         return images.to_batch([images.resize(p, self.base.resolution) for p in pictures], self.device)
 
     @torch.no_grad()
-    def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
-        """Codes [P,L,C] of the people that the style must keep, and the features of their pictures."""
+    def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, finetuning.Targets]:
+        """Codes [P,L,C] of the people that the style must keep, and their pictures."""
         if len(photos):
             x = self._to_batch(photos)
             ws = inversion.invert(self.base, x).clone()
         else:
             ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
-            x = torch.cat([self.base.generator.synthesis(part) for part in ws.split(CHUNK)])
-        return ws, self._taps(x)
-
-    def _taps(self, x: Tensor) -> list[Tensor]:
-        parts = [self.loss.features(part) for part in x.split(CHUNK)]
-        return [torch.cat(same) for same in zip(*parts)]
+            x = torch.cat([self.base.generator.synthesis(part) for part in ws.split(finetuning.CHUNK)])
+        return ws, finetuning.Targets(self.loss, x)
 
     def steps(self) -> Iterator[TrainStep]:
         """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
-        config, synthesis = self.config, self.generator.synthesis
-        with torch.no_grad():
-            targets = self.loss.features(self.x)
-            spread = losses.distributions(targets)
-        synthesis.requires_grad_(True)
-        groups = []
-        for name, parameter in synthesis.named_parameters():
-            if name in KEPT:
-                parameter.requires_grad_(False)
-            else:
-                groups.append({"params": [parameter], "scale": GAIN_LR if name == GAIN else 1.0})
-        optimiser = torch.optim.Adam(groups, lr=config.lr, betas=(0.0, 0.99))
+        config = self.config
+        engine = self._finetuner()
         for index in range(self.done, config.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = self._rate(index) * group["scale"]
-            parts = self._terms(synthesis, targets, spread)
+            parts = engine.step(*self._drawn(), lr=self._rate(index))
             total = sum(parts.values())
-            if not torch.isfinite(total):
-                raise SiganError(f"the training diverged at step {index}: the loss is {total.item()}",
+            if not math.isfinite(total):
+                raise SiganError(f"the training diverged at step {index}: the loss is {total}",
                                  f"use a lower --lr than {config.lr}")
-            optimiser.zero_grad()
-            total.backward()
-            optimiser.step()
             self.done = index + 1
-            values = {name: float(value.detach()) for name, value in parts.items()}
-            yield TrainStep(self.done, config.steps, sum(values.values()), values)
+            yield TrainStep(self.done, config.steps, total, parts)
+
+    def _finetuner(self) -> finetuning.Finetuner:
+        config = self.config
+        return finetuning.Finetuner(
+            self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
+            self.people[1] if self.people else None, identity=config.lambda_feature,
+            statistics=config.lambda_statistics, scale=_scale)
 
     def _rate(self, index: int) -> float:
         """The learning rate of a step."""
         left = (1 - index / self.config.steps) / (1 - DECAY_FROM)
         return self.config.lr * (min(1.0, left) if self.config.recipe == "sigan" else 1.0)
 
-    def _terms(self, synthesis: torch.nn.Module, targets: list[Tensor], spread: list[Tensor]) -> dict[str, Tensor]:
-        """One step's weighted terms: references redrawn, people kept, people's values spread as the references'."""
-        config, k = self.config, len(self.ws)
-        ws = self._mixed()
-        if self.people is not None:
-            count = k * math.ceil(PEOPLE_A_STEP / k)
-            chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
-            ws = torch.cat([ws, self.people[0][chosen]])
-        taps = self.loss.features(synthesis(ws))
-        parts = {"style": self.loss.distance([t[:k] for t in taps], targets).mean()}
-        people = [t[k:] for t in taps]
-        if config.lambda_feature:
-            kept = [t[chosen] for t in self.people[1]]
-            parts["identity"] = config.lambda_feature * self.loss.distance(people, kept).mean()
-        if config.lambda_statistics:
-            distance = losses.distribution_distance(losses.distributions(people), spread)
-            parts["statistics"] = config.lambda_statistics * distance
-        return parts
+    def _drawn(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """One step's codes: of the references, of people drawn from all, and which those are."""
+        ws, k = self._mixed(), len(self.ws)
+        if self.people is None:
+            return ws, None, None
+        count = k * math.ceil(PEOPLE_A_STEP / k)
+        chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
+        return ws, self.people[0][chosen], chosen
 
     @torch.no_grad()
     def _mixed(self) -> Tensor:
@@ -225,8 +201,13 @@ class StyleTrainer:
         found: list[tuple[list[np.ndarray], float]] = []
         for strength in (0.0, 1.0):
             with pack.apply(self.base.generator, strength) as generator:
-                y = torch.cat([generator.synthesis(part) for part in ws.split(CHUNK)])
-            distance = losses.distribution_distance(losses.distributions(self._taps(y)), spread)
+                y = torch.cat([generator.synthesis(part) for part in ws.split(finetuning.CHUNK)])
+            distance = losses.distribution_distance(losses.distributions(finetuning.Targets(self.loss, y).taps), spread)
             found.append((images.from_batch(y[:TRIAL_FACES]), float(distance)))
         (faces, before), (portraits, after) = found
         return Trial(faces, portraits, before, after)
+
+
+def _scale(name: str) -> float:
+    """The learning rate of a parameter, as a share of the step's."""
+    return 0.0 if name in KEPT else GAIN_LR if name == GAIN else 1.0

@@ -20,7 +20,7 @@ FLOORS = (
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream", "figures"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
-     "appearance"),
+     "appearance", "finetuning"),
     ("training", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )

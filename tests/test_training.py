@@ -78,10 +78,10 @@ def test_lambda_scales_the_identity_term(tiny_base, references):
 def test_photographs_take_the_place_of_drawn_people(tiny_base, references):
     photos = [np.full((32, 32, 3), 90, np.uint8)]
     run = StyleTrainer(references, TrainConfig(device="cpu", steps=1), base=tiny_base, photos=photos)
-    ws, features = run.people
+    ws, targets = run.people
     x = torch.full((1, 3, 32, 32), 90 / 127.5 - 1)
     torch.testing.assert_close(ws, tiny_base.encoder(x))
-    torch.testing.assert_close(features[0], x)
+    torch.testing.assert_close(targets.taps[0], x)
 
 
 def test_references_are_inverted_in_domain(tiny_base, references):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sigan import bases, convert, losses
+from sigan import bases, convert, finetuning, losses
 from sigan.convert import keys
 from sigan.nets.lpips import Lpips
 from sigan.nets.stylegan2 import Generator, GeneratorConfig
@@ -74,7 +74,7 @@ def test_three_steps_are_the_papers(oracle, generator, lpips, monkeypatch, recip
     for net in (trainer.generator, base.generator, lpips):
         net.double()
     trainer.x, trainer.ws = oracle["tgt"].double(), oracle["lat"].double()
-    trainer.people = oracle["ilat"].double(), trainer.loss.features(oracle["inp"].double())
+    trainer.people = oracle["ilat"].double(), finetuning.Targets(trainer.loss, oracle["inp"].double())
     noise = [detweights.randn(f"zstep{i}", 1, 64).double() for i in range(3)]
     base.generator.mapping = Prescribed(generator.mapping, noise)
     told = []
