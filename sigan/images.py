@@ -1,4 +1,4 @@
-"""The one meeting place of files, Pillow, uint8 [H,W,3] arrays and float [N,3,R,R] batches in [-1,1]."""
+"""The one meeting place of uint8 [H,W,3] arrays, float [N,3,R,R] batches in [-1,1] and the files written."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
-from sigan.errors import ConfigError, InputError, OutputError, UnreadableImageError
+from sigan import pictures
+from sigan.errors import ConfigError, InputError, OutputError
+from sigan.metadata import Metadata
+from sigan.pictures import SUFFIXES as SUFFIXES
+from sigan.pictures import WHITE
+from sigan.pictures import decodes as decodes
+from sigan.pictures import open_picture as open_picture
 
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS = {"png": {}, "jpeg": {"quality": 95, "subsampling": 0}, "webp": {"quality": 95, "method": 4}}
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 2 * 0.25 GiB / 3
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as in JPEG, Pillow's and Matlab's grey
-WHITE = (255, 255, 255)
 
 
 # ---- files to arrays
@@ -29,74 +32,9 @@ WHITE = (255, 255, 255)
 def read(path: str | Path) -> np.ndarray:
     """The picture as uint8 [H,W,3], upright, in sRGB, transparency over white, first frame of an animation.
 
-    Raises UnreadableImageError, which names the file, for anything missing, truncated, oversized or not a picture.
+    Raises UnreadableImageError, as `pictures.open_picture`, which gives more of it.
     """
-    try:
-        with Image.open(path) as img:
-            if img.width * img.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{img.width} x {img.height} pixels")
-            img.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(img)))
-    except FileNotFoundError as error:
-        raise UnreadableImageError(f"{path}: no such file", "check the path") from error
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"{path}: too large to open safely ({error})",
-                                   f"shrink it below {MAX_PIXELS // 10**6} megapixels") from error
-    except Exception as error:  # decoders of broken files raise nearly everything
-        raise UnreadableImageError(f"{path}: cannot be read as a picture ({_reason(error)})",
-                                   "open and save it again as PNG or JPEG, or take it out of the folder") from error
-
-
-def decodes(content: bytes, formats: Sequence[str]) -> bool:
-    """Whether every pixel of a file in one of these formats can be read; its colour profile is not looked at."""
-    try:
-        with Image.open(io.BytesIO(content), formats=[name.upper() for name in formats]) as img:
-            img.load()
-    except Exception:  # decoders of broken files raise nearly everything
-        return False
-    return True
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return "not a known picture format" if text.startswith("cannot identify") else text
-
-
-def _to_rgb(img: Image.Image) -> Image.Image:
-    """Any Pillow mode -> RGB on white, through the embedded colour profile where Pillow can follow it."""
-    if img.mode in ("I", "F") or img.mode.startswith("I;16"):
-        img = Image.fromarray(_to_8_bit(np.asarray(img), img.mode))
-    profile = img.info.get("icc_profile")
-    if img.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in img.info:
-        img = img.convert("RGBA")
-        canvas = Image.new("RGB", img.size, WHITE)
-        canvas.paste(_to_srgb(img.convert("RGB"), profile), mask=img.getchannel("A"))
-        return canvas
-    return _to_srgb(img, profile).convert("RGB")
-
-
-def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
-    """Deep grey values -> uint8: 16-bit by 257, floats in [0,1] by 255, values that already fit as they are."""
-    values = values.astype(np.float64)
-    top = values.max(initial=0.0)
-    if mode.startswith("I;16") or (mode == "I" and top > 255):
-        values = values / 257
-    elif mode == "F" and top <= 1:
-        values = values * 255
-    return np.clip(np.rint(np.nan_to_num(values)), 0, 255).astype(np.uint8)
-
-
-def _to_srgb(img: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours by the profile in sRGB; a profile that is broken, or does not fit the mode, is left aside."""
-    if not profile or img.mode not in ("RGB", "L", "CMYK"):
-        return img
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return img
-        return ImageCms.profileToProfile(img, source, ImageCms.createProfile("sRGB"), outputMode="RGB") or img
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return img
+    return pictures.open_picture(path).over_white
 
 
 # ---- arrays to batches and back
@@ -131,17 +69,24 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 # ---- arrays to files
 
-def write(path: str | Path, image: np.ndarray, format: str = "png") -> None:
-    """Writes uint8 [H,W,3] whole or not at all as png, jpeg or webp; the suffix is the caller's."""
-    atomic_write(path, encode(image, format))
+def write(path: str | Path, image: np.ndarray, format: str = "png", *, keep: Metadata | None = None) -> None:
+    """Writes uint8 [H,W,3], or [H,W,4] with alpha, whole or not at all as png, jpeg or webp; suffix: the caller's."""
+    atomic_write(path, encode(image, format, keep=keep))
 
 
-def encode(image: np.ndarray, format: str = "png", **options) -> bytes:
-    """The bytes of uint8 [H,W,3] as a png, jpeg or webp file; `options` are Pillow's, over those of FORMATS."""
+def encode(image: np.ndarray, format: str = "png", *, keep: Metadata | None = None, **options) -> bytes:
+    """The bytes of a png, jpeg or webp file of uint8 [H,W,3] or [H,W,4]; a jpeg, which has no alpha, is over white.
+
+    `keep` is another picture's metadata, to go on in this file; `options` are Pillow's, over those of FORMATS.
+    """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, format.upper(), **{**FORMATS[format], **options})
+    image = np.asarray(image)
+    if format == "jpeg" and image.shape[2] == 4:
+        image = pictures.Picture(image[..., :3], image[..., 3]).over_white
+    img, buffer = Image.fromarray(image), io.BytesIO()
+    kept = keep.options(format, img.size) if keep is not None else {}
+    img.save(buffer, format.upper(), **{**FORMATS[format], **kept, **options})
     return buffer.getvalue()
 
 

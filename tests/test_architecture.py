@@ -16,7 +16,7 @@ MAX_LINES = 400
 FLOORS = (
     ("errors", "events"),
     ("nets",),
-    ("images", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
+    ("images", "pictures", "metadata", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "mixing", "losses", "stream", "figures"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
@@ -32,7 +32,7 @@ ALLOWED_SIDEWAYS = {("report", "evaluation")}
 ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
-    "PIL": {"images", "alignment", "stylization", "identity", "report", "study", "cli"},
+    "PIL": {"images", "pictures", "metadata", "alignment", "stylization", "identity", "report", "study", "cli"},
     "dlib": {"alignment", "identity", "cli.doctor"},
     "requests": {"downloads"},
     "pickle": set(),  # checkpoints.py reads pickles; nothing runs them

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from sigan import images
+from sigan import images, pictures
 from sigan.errors import ConfigError, InputError, OutputError, UnreadableImageError
 
 RNG = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path, kind):
 
 def test_bombs_are_refused(tmp_path, monkeypatch):
     Image.fromarray(noise()).save(tmp_path / "a.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 95)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 95)
     with pytest.raises(UnreadableImageError, match="12 x 8 pixels"):
         images.read(tmp_path / "a.png")
 
