@@ -9,7 +9,8 @@ TARGET = Path(__file__).resolve().parent / "cli.md"
 HEAD = """# The command line
 
 Written by `make docs` from the commands themselves. The last positional argument is the destination, as in `cp`.
-Progress, tables and errors go to stderr, data to stdout. `--debug` shows where an error comes from.
+Progress, tables and errors go to stderr, data to stdout. `--config FILE`, `--verbose` and `--debug` may stand anywhere:
+[configuration](configuration.md) tells them, the variables of the environment, and completion in the shell.
 
 | exit code | meaning |
 |---|---|

@@ -64,6 +64,11 @@ def installed() -> dict[str, StyleEntry]:
     return scan()[0]
 
 
+def names() -> list[str]:
+    """The names of installed styles that are found without running any package's code, sorted."""
+    return list(_named(_at_hand()))
+
+
 def problems() -> list[PluginProblem]:
     """What is wrong with the styles that packages bring."""
     return scan()[1]

@@ -12,6 +12,7 @@ import pytest
 
 import sigan
 from sigan import errors
+from sigan.cli.app import _take_config as take_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,6 +20,8 @@ BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 # What the pages say and what is run here: training is told in full and run short.
 SHORTENED = {"steps=300": "steps=2"}
+RUN = {"sh", "python"}
+ANYWHERE = ("--verbose", "--debug")
 FACES = 2  # of the examples, for the same reason
 EXAMPLES = ROOT / "examples" / "portraits"
 
@@ -31,7 +34,8 @@ def blocks(page: Path) -> list[tuple[str, bool, str]]:
 def commands(page: Path) -> list[list[str]]:
     """Every `sigan …` line of the page's shell blocks, as words."""
     lines = [line for language, _, text in blocks(page) if language == "sh" for line in text.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("sigan ")]
+    words = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("sigan ")]
+    return [take_config([word for word in line if word not in ANYWHERE])[1] for line in words]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,8 @@ def test_the_exit_codes_told_are_those_of_the_errors(generate):
 def test_commands_and_options_exist(page, root_command):
     for words in commands(page):
         command, rest = root_command, list(words)
+        if rest and rest[0] in {name for param in command.params for name in param.opts}:
+            continue  # an option of `sigan` itself
         while getattr(command, "commands", None):
             assert rest and rest[0] in command.commands, f"sigan {' '.join(words)}: no such command"
             command = command.commands[rest.pop(0)]
@@ -95,7 +101,7 @@ def test_make_targets_exist(page):
     assert set(told) <= targets
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(run for _, run, _ in blocks(page))],
+@pytest.mark.parametrize("page", [page for page in PAGES if RUN & {name for name, run, _ in blocks(page) if run}],
                          ids=lambda page: page.name)
 def test_blocks_run(page, tmp_path, monkeypatch, capfd):
     """In one folder that holds some examples, one after the other, with the shipped base and packs."""
@@ -117,6 +123,8 @@ def test_blocks_run(page, tmp_path, monkeypatch, capfd):
             text = text.replace(told, short)
         if run and language == "python":
             exec(compile(text, page.name, "exec"), names)
+        elif run and language == "toml" and (named := re.match(r"# (\S+\.toml)\n", text)):
+            (tmp_path / named[1]).write_text(text, encoding="utf-8")
         elif run and language == "sh":
             for line in text.splitlines():
                 code = main(shlex.split(line, comments=True)[1:])

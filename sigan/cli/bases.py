@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 BATCH = 8  # faces drawn together: bounds the memory, and changes no picture
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A face model.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=options.base_names, help="A face model.")]
 
 
 def register(parent: typer.Typer) -> None:
-    parent.add_typer(app, name="bases", help="Face models: list, show, pull, import, verify, remove, sample.")
+    parent.add_typer(app, name="bases", help="Face models: list, pull, import, verify, sample.")
 
 
 @app.command("list")

@@ -37,7 +37,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(device: options.Device = "auto", json: options.Json = False) -> None:
-    """Checks device, versions, memory, weights, detectors, styles and plugins; names the fix for each problem."""
+    """Checks what sigan needs, and tells the fix for each problem.
+
+    Device, versions, free memory, weights and their hashes, detectors, styles and plugins.
+    """
     probes = {"software": _software, "device": partial(_device, device), "memory": _memory, "home": _home,
               "bases": _bases, "detectors": _detectors, "styles": _styles, "plugins": _plugins}
     checks = [check for name, probe in probes.items() for check in _guarded(name, probe)]

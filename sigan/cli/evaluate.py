@@ -45,9 +45,10 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measures results beside their photographs, a style's references, or both.
+    """Measures results: style, likeness and faults, with intervals.
 
-    Every figure is told with the number of pictures it rests on and a 95 % interval. docs/evaluation.md explains them.
+    They are compared with their photographs, a style's references, or both. Every figure is told with the number of
+    pictures it rests on and a 95 % interval. docs/evaluation.md explains them.
     """
     from sigan import evaluation
     from sigan.cli import render

@@ -12,7 +12,27 @@ Source = Annotated[
 ]
 Destination = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write into; it is made when missing.")]
 
-Base = Annotated[str, typer.Option("--base", metavar="NAME", envvar="SIGAN_BASE", help="The face model.")]
+
+
+def style_names(incomplete: str) -> list[str]:
+    """The styles whose names go on from `incomplete`, for the shell; in a blend, what follows the last `+` does."""
+    from sigan import styles
+
+    head, plus, begun = incomplete.rpartition("+")
+    return [f"{head}{plus}{name}" for name in styles.names() if name.startswith(begun)]
+
+
+def base_names(incomplete: str) -> list[str]:
+    """The bases whose names go on from `incomplete`, for the shell."""
+    from sigan import bases
+
+    return [name for name in bases.names() if name.startswith(incomplete)]
+
+
+Style = Annotated[str, typer.Option("--style", metavar="NAME", autocompletion=style_names,
+                                    help="An installed pack, a path, or a:0.6+b:0.4.")]
+Base = Annotated[str, typer.Option("--base", metavar="NAME", envvar="SIGAN_BASE", autocompletion=base_names,
+                                   help="The face model.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", envvar="SIGAN_DEVICE", help="Where to compute.")
 ]

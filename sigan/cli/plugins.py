@@ -19,7 +19,7 @@ def plugins(
     limit: Annotated[float, typer.Option("--limit", metavar="SECONDS", min=0.1, help="For each to load.")] = 30.0,
     json: options.Json = False,
 ) -> None:
-    """Shows installed plugins, what each adds, and what failed and why.
+    """Shows the plugins, what each adds, and what failed and why.
 
     They are loaded in another process, so that one that hangs or crashes is told and skipped.
     """

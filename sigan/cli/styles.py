@@ -12,11 +12,12 @@ from sigan.cli import options, render
 from sigan.errors import ConfigError, PackError
 
 app = typer.Typer()
-Style = Annotated[str, typer.Argument(metavar="NAME", help="An installed style, or the path of a pack.")]
+Style = Annotated[str, typer.Argument(metavar="NAME", autocompletion=options.style_names,
+                                     help="An installed style, or the path of a pack.")]
 
 
 def register(parent: typer.Typer) -> None:
-    parent.add_typer(app, name="styles", help="Style packs: list, show, install, remove, verify, export, gallery.")
+    parent.add_typer(app, name="styles", help="Style packs: list, install, remove, export, gallery.")
 
 
 @app.command("list")
@@ -106,7 +107,8 @@ def install(
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed style.")],
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=options.style_names,
+                                                help="An installed style.")],
            json: options.Json = False) -> None:
     """Removes a style installed from a file or by training."""
     from sigan import styles
@@ -120,7 +122,8 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installe
 @app.command()
 def verify(
     names: Annotated[list[str] | None,
-                     typer.Argument(metavar="[NAME]...", help="Styles or paths; all when none.")] = None,
+                     typer.Argument(metavar="[NAME]...", autocompletion=options.style_names,
+                                    help="Styles or paths; all when none.")] = None,
     base: options.Base = "",
     json: options.Json = False,
 ) -> None:

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 def stylize(
     source: options.Source,
     out: options.Destination,
-    style: Annotated[str, typer.Option("--style", metavar="NAME", help="An installed pack, a path, or a:0.6+b:0.4.")],
+    style: options.Style,
     strength: Annotated[float, typer.Option("--strength", metavar="0..1", help="How much of the style.")] = 1.0,
     structure: Annotated[float, typer.Option("--structure", metavar="0..1", help="How much of its drawing.")] = 1.0,
     color: Annotated[float, typer.Option("--color", metavar="0..1", help="How much of its colours.")] = 1.0,
