@@ -28,6 +28,7 @@ PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 TRIAL_FACES, TRIAL_SEED = 8, 1000  # faces of nobody that a pack is tried on; those of training have the seed itself
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
+GREY = 0.02  # of `_chroma`: scanned ink has up to 0.005, watercolours 0.09 to 0.19
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
 
 
@@ -146,10 +147,13 @@ class StyleTrainer:
 
     def _finetuner(self) -> finetuning.Finetuner:
         config = self.config
-        return finetuning.Finetuner(
+        engine = finetuning.Finetuner(
             self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
             self.people[1] if self.people else None, identity=config.lambda_feature,
             statistics=config.lambda_statistics, scale=_scale)
+        if config.recipe == "sigan" and _chroma(self.x) < GREY:
+            self.generator.synthesis.desaturate()
+        return engine
 
     def _rate(self, index: int) -> float:
         """The learning rate of a step."""
@@ -206,6 +210,12 @@ class StyleTrainer:
             found.append((images.from_batch(y[:TRIAL_FACES]), float(distance)))
         (faces, before), (portraits, after) = found
         return Trial(faces, portraits, before, after)
+
+
+def _chroma(x: Tensor) -> float:
+    """How colourful pictures [N,3,R,R] in [-1,1] are: their channels' distance from luma, root mean square."""
+    luma = torch.tensor(images.LUMA, device=x.device).view(1, 3, 1, 1)
+    return float((x - (x * luma).sum(1, keepdim=True)).square().mean().sqrt())
 
 
 def _scale(name: str) -> float:

@@ -172,3 +172,31 @@ def test_wrong_shapes_and_names_are_named(drawn):
         GeneratorConfig(resolution=48)
     with pytest.raises(ConfigError, match="canvas_luma is 24"):
         GeneratorConfig(resolution=32, w_dim=24, canvas_resolution=16, canvas_luma=24)
+
+
+def test_without_a_canvas_desaturating_leaves_the_luma_of_what_was_drawn():
+    torch.manual_seed(0)
+    net = Generator(CAP32).synthesis.requires_grad_(True)
+    ws = torch.randn(2, CAP32.num_ws, CAP32.w_dim)
+    with torch.no_grad():
+        red, green, blue = net(ws).unbind(1)
+        net.desaturate()
+        grey = net(ws)
+    torch.testing.assert_close(grey, (0.299 * red + 0.587 * green + 0.114 * blue)[:, None].expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize("config", [CAP32, CANVAS])
+def test_what_is_desaturated_stays_grey_in_training(config):
+    torch.manual_seed(0)
+    net = Generator(config).synthesis.requires_grad_(True)
+    net.desaturate()
+    before = net.b16.torgb.weight.detach().clone()
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.05)
+    ws, target = torch.randn(2, config.num_ws, config.w_dim), torch.randn(2, 3, config.resolution, config.resolution)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (net(ws) - target).square().mean().backward()
+        optimiser.step()
+    y = net(ws).detach()
+    assert not torch.equal(net.b16.torgb.weight, before)
+    torch.testing.assert_close(y, y[:, :1].expand_as(y), atol=1e-4, rtol=0)

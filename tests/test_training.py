@@ -118,3 +118,20 @@ def test_divergence_names_the_step(tiny_base, references):
     run = trainer(tiny_base, references, lr=1e30)
     with pytest.raises(SiganError, match=r"diverged at step [12]"):
         list(run.steps())
+
+
+@pytest.mark.parametrize(("recipe", "grey"), [("sigan", True), ("styleidentity", False)])
+def test_grey_references_make_a_grey_style_by_our_recipe_and_the_papers_stay_as_they_are(
+        tiny_base, references, recipe, grey):
+    drawings = [np.repeat(picture[..., :1], 3, 2) for picture in references]
+    trainer = StyleTrainer(drawings, TrainConfig(recipe=recipe, steps=2), tiny_base)
+    list(trainer.steps())
+    with torch.no_grad():
+        y = trainer.generator.synthesis(tiny_base.sample(2, seed=5))
+    assert torch.allclose(y, y[:, :1].expand_as(y), atol=1e-4) == grey
+
+
+def test_coloured_references_keep_their_colours(tiny_base, references):
+    trainer = StyleTrainer(references, TrainConfig(steps=1), tiny_base)
+    list(trainer.steps())
+    assert trainer.generator.synthesis.canvas.gain.detach().min() > 0

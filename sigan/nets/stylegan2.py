@@ -25,6 +25,7 @@ from sigan.nets.ops import (
     upsample2d,
 )
 
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: BT.601
 MAPPING_LR_MUL = 0.01  # StyleGAN, appendix C
 
 
@@ -182,6 +183,15 @@ class Canvas(nn.Module):
         ycc = torch.cat([y, upsample2d(c, self.fir).to(y.dtype)], 1)
         return torch.einsum("ij,njhw->nihw", self.to_rgb.to(ycc.dtype), ycc)
 
+    @torch.no_grad()
+    def desaturate(self) -> None:
+        """No chroma from now on: its mean and the gain of each of its components are 0, and get no gradient."""
+        kept = (torch.arange(len(self.gain), device=self.gain.device) < self.luma_dims).to(self.gain)
+        self.gain.mul_(kept)
+        self.gain.register_hook(lambda gradient: gradient * kept)
+        self.chroma.bias.zero_()
+        self.chroma.bias.register_hook(torch.zeros_like)
+
 
 class Block(nn.Module):
     """One resolution: up-convolution (none at 4x4), convolution, and its addition to the picture."""
@@ -240,6 +250,20 @@ class Synthesis(nn.Module):
             first = max(2 * i - 1, 0)  # torgb shares its w with the next resolution's conv0
             x, img = getattr(self, f"b{r}")(x, img, ws[:, first : 2 * i + 2], noise, canvas)
         return img
+
+    @torch.no_grad()
+    def desaturate(self) -> None:
+        """Draws grey from now on, in training too: the rows of each toRGB become their luma and share a gradient.
+
+        Without a canvas, that is the luma of what it drew before. All parameters concerned must require gradients.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith((".torgb.weight", ".torgb.bias")):
+                luma = torch.tensor(LUMA).view(3, *[1] * (parameter.ndim - 1)).to(parameter)
+                parameter.copy_((parameter * luma).sum(0, keepdim=True).expand_as(parameter))
+                parameter.register_hook(lambda gradient: gradient.mean(0, keepdim=True).expand_as(gradient))
+        if hasattr(self, "canvas"):
+            self.canvas.desaturate()
 
 
 class Generator(nn.Module):
