@@ -21,6 +21,7 @@ from sigan.nets.lpips import Lpips
 from sigan.nets.unfilled import Unfilled
 
 LOSS_SIZE = 256  # pixels; the authors area-resize to this before LPIPS
+FINEST = 2  # taps whose values are compared: the picture and one more. Deeper ones draw ripples into dark hair
 STATISTICS_CELLS = 4  # parts a side: a cheek, an eye, a corner of paper
 HEADS = Path(__file__).parent / "assets" / "lpips"  # of LPIPS 0.1: a weight for each channel of each tap
 
@@ -62,10 +63,10 @@ class DiscriminatorFeatures:
 def distributions(taps: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> list[Tensor]:
     """The values of each channel in each part of the frame, sorted, whatever their places and pictures.
 
-    Taps [N,C,h,w] -> [cells,cells,C,N*h*w/cells²]. Faces share one framing, so parts correspond: paper stays paper,
-    hair stays hair.
+    The finest taps [N,C,h,w] -> [cells,cells,C,N*h*w/cells²]. Faces share one framing, so parts correspond: paper stays
+    paper, hair stays hair.
     """
-    return [_sorted(x, min(cells, x.shape[-1])) for x in taps]
+    return [_sorted(x, min(cells, x.shape[-1])) for x in taps[:FINEST]]
 
 
 def _sorted(x: Tensor, cells: int) -> Tensor:

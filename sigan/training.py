@@ -45,7 +45,7 @@ class TrainConfig:
     steps: int | None = None  # the papers': by kind, 150 for sketches, 500 for cartoons; sigan: 150
     alpha: float | None = None  # 0.5; jojogan replaces the layers whole: 0
     swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
-    lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.1
+    lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float | None = None  # sigan 3; the papers' recipes 0
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     seed: int = 0
@@ -61,7 +61,7 @@ class TrainConfig:
             "steps": SIGAN_STEPS if self.recipe == "sigan" else STEPS[self.kind],
             "alpha": 0.0 if jojogan else mixing.ALPHA,
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
-            "lambda_feature": {"sigan": 0.1, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
+            "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
         }
         for name, value in defaults.items():

@@ -115,3 +115,9 @@ def test_large_pictures_are_compared_at_256(trunk):
     loss, x = losses.LpipsVgg(), torch.rand(1, 3, 512, 512)
     assert [t.shape for t in loss.features(x)] == [(1, 3, 256, 256)]
     torch.testing.assert_close(loss.features(x)[0], x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))
+
+
+def test_distributions_see_the_picture_and_one_tap_more():
+    taps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4), torch.randn(2, 7, 2, 2)]
+    picture, finest = losses.distributions(taps)
+    assert picture.shape == (4, 4, 3, 2 * 4) and finest.shape == (4, 4, 5, 2)
