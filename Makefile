@@ -2,6 +2,7 @@
 # make test    the same environment, then the tests
 # make check   the linters
 # make docs    writes docs/cli.md anew from the commands
+# make site    builds docs/ and the README as pages into site/
 # make bench   measures speed and memory
 # make clean   removes what the others made, the environment too
 #
@@ -16,14 +17,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/sigan-styles-classic/pyproject.toml plugins/sigan-foundry/pyproject.toml))
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check docs site bench clean
 
 # The environment is made once, and again when a pyproject changes.
 $(STAMP): pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "sigan needs Python 3.10 or newer; choose one: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e '.[test]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e '.[test,docs]' \
 		$(foreach project,$(filter-out .,$(PROJECTS)),-e $(project))
 	@touch $@
 
@@ -41,9 +42,12 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info plugins/*/*.egg-info plugins/*/build .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo site build dist *.egg-info plugins/*/*.egg-info plugins/*/build .pytest_cache .ruff_cache
 	find sigan plugins tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sigan.errors import (
     ConfigError,
@@ -22,6 +23,24 @@ from sigan.errors import (
     WeightsError,
 )
 from sigan.events import Failure, ItemDone, TrainStep
+
+if TYPE_CHECKING:  # the names of _LAZY once more, for type checkers, editors and the API's page
+    from sigan.alignment import AlignedFace as AlignedFace
+    from sigan.alignment import DlibAligner as DlibAligner
+    from sigan.alignment import Face as Face
+    from sigan.alignment import align as align
+    from sigan.bases import Base as Base
+    from sigan.bases import load as load_base
+    from sigan.evaluation import evaluate as evaluate
+    from sigan.evaluation import ssim as ssim
+    from sigan.inversion import invert as invert
+    from sigan.packs import PackManifest as PackManifest
+    from sigan.packs import StylePack as StylePack
+    from sigan.stylization import StylizeConfig as StylizeConfig
+    from sigan.stylization import Stylizer as Stylizer
+    from sigan.stylization import stylize_folder as stylize_folder
+    from sigan.training import StyleTrainer as StyleTrainer
+    from sigan.training import TrainConfig as TrainConfig
 
 __version__ = "0.1.0"
 
@@ -46,12 +65,14 @@ _LAZY = {
 }
 
 __all__ = [
-    "ConfigError", "Failure", "InputError", "ItemDone", "NoFaceError", "OfflineError", "OutputError", "PackError",
-    "SiganError", "TrainStep", "UnknownStyleError", "UnreadableImageError", "WeightsError", "__version__", *_LAZY,
+    "AlignedFace", "Base", "ConfigError", "DlibAligner", "Face", "Failure", "InputError", "ItemDone", "NoFaceError",
+    "OfflineError", "OutputError", "PackError", "PackManifest", "SiganError", "StylePack", "StyleTrainer",
+    "StylizeConfig", "Stylizer", "TrainConfig", "TrainStep", "UnknownStyleError", "UnreadableImageError",
+    "WeightsError", "__version__", "align", "evaluate", "invert", "load_base", "ssim", "stylize_folder",
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'sigan' has no attribute {name!r}")
     module, attribute = _LAZY[name]

@@ -30,36 +30,50 @@ class SiganError(Exception):
 
 
 class ConfigError(SiganError):
+    """An option or a field outside its range, or a name that is not there."""
+
     exit_code = 2
 
 
 class UnknownStyleError(ConfigError):
-    pass
+    """No style of that name; the hint has near ones."""
 
 
 class InputError(SiganError):
+    """A file that cannot be used."""
+
     exit_code = 3
 
 
 class UnreadableImageError(InputError):
-    pass
+    """A file that is no picture, or a damaged one."""
 
 
 class NoFaceError(InputError):
+    """A picture in which no face was found."""
+
     exit_code = 4
 
 
 class OutputError(SiganError):
+    """A destination that cannot be written."""
+
     exit_code = 2
 
 
 class WeightsError(SiganError):
+    """Weights that are missing or corrupt."""
+
     exit_code = 5
 
 
 class OfflineError(WeightsError):
+    """Weights that are not here while the network is forbidden or away."""
+
     exit_code = 6
 
 
 class PackError(SiganError):
+    """A pack that is invalid, or belongs to another base."""
+
     exit_code = 7

@@ -1,0 +1,44 @@
+"""Pages of the site that are kept elsewhere in the repository, and links that lead to them (a hook of mkdocs)."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "NOTICE": "notice.md",
+             "sigan/assets/mini/MODEL_CARD.md": "model-card.md"}
+LINK = re.compile(r"(\]\()([^):#]+)((?:#[^)]*)?\))")  # no address with a scheme
+
+
+def on_files(files, config):
+    """Adds the pages of ELSEWHERE."""
+    from mkdocs.structure.files import File
+
+    for source, page in ELSEWHERE.items():
+        text = (ROOT / source).read_text("utf-8")
+        if not source.endswith(".md"):
+            text = f"# {source.capitalize()}\n\n```text\n{text}```\n"
+        files.append(File.generated(config, page, content=relinked(text, source)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """A page of docs/ with links that hold on the site."""
+    name = page.file.src_uri
+    return markdown if name in ELSEWHERE.values() else relinked(markdown, f"docs/{name}")
+
+
+def relinked(text: str, source: str) -> str:
+    """The text of `source` with links to files of the repository leading to their pages; what has none is named."""
+    def page_of(match: re.Match) -> str:
+        before, link, after = match.groups()
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
+        if path in ELSEWHERE:
+            return f"{before}{ELSEWHERE[path]}{after}"
+        if path.startswith("docs/"):
+            return f"{before}{path.removeprefix('docs/')}{after}"
+        return f"{before}index.md)" if (ROOT / path).exists() else match[0]
+
+    return LINK.sub(page_of, text)
