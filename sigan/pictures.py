@@ -75,7 +75,7 @@ class Source:
         self.file, self.keep, self.notes, orientation = file, Metadata(), (), 1
         self._profile = self._transform = None
         if isinstance(file, np.ndarray):
-            self._img, self._factor, self._stored = Image.fromarray(file), 1, file.shape[1::-1]
+            self._img, self._factor, self._stored = None, 0, file.shape[1::-1]
         else:
             with _named(file), _open(file) as img:
                 if img.width * img.height > MAX_PIXELS:
@@ -94,6 +94,9 @@ class Source:
         factor in the picture, whose own first pixel has it at (0.5, 0.5).
         """
         stored, origin, shape = self._place(box, factor)
+        if isinstance(self.file, np.ndarray) and factor == 1:
+            left, top, right, bottom = stored
+            return self.file[top:bottom, left:right], origin
         pixels = np.empty((*shape, 3), np.uint8)
         self._fill(stored, factor, pixels, None)
         return pixels, origin
@@ -161,7 +164,7 @@ class Source:
         """The picture as stored, in one of the SIMPLE modes, shrunk by self._factor, which divides `factor`."""
         if self._img is None or factor % self._factor:
             self._img = None  # its memory is free before the next is decoded
-            with _open(self.file) as img:
+            with Image.fromarray(self.file) if isinstance(self.file, np.ndarray) else _open(self.file) as img:
                 if img.size != self._stored:
                     raise OSError("it changed while it was read")
                 self._factor = _draft(img, factor)

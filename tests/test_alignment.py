@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigan import alignment, images
+from sigan import alignment, detection, images
 from sigan.alignment import Face
 from sigan.errors import ConfigError, InputError, NoFaceError, WeightsError
 
@@ -186,9 +186,9 @@ def test_fur_beside_a_face_is_not_a_face(shared, aligner):
 
 def test_an_upside_down_answer_is_not_believed(iu, aligner, monkeypatch):
     points = aligner.find(iu)[0].landmarks
-    assert alignment._plausible(Face((219, 333, 741, 858), 1.0, points, "hog"))
-    assert not alignment._plausible(Face((219, 333, 741, 858), 1.0, points * (1, -1), "hog"))
-    assert not alignment._plausible(Face((0, 0, 9000, 9000), 1.0, points, "hog"))
+    assert detection._plausible(Face((219, 333, 741, 858), 1.0, points, "hog"))
+    assert not detection._plausible(Face((219, 333, 741, 858), 1.0, points * (1, -1), "hog"))
+    assert not detection._plausible(Face((0, 0, 9000, 9000), 1.0, points, "hog"))
 
 
 def test_no_face_names_the_file_and_a_remedy(tmp_path, aligner):
