@@ -1,214 +1,47 @@
-"""Batches of files: what goes in, where it comes out, what is done already, and the loop that keeps both ends busy.
+"""The loop over a batch of files, with every stage busy: faces are found ahead, the device computes, a thread writes.
 
-The loop reads ahead in a thread, computes over several files at once and yields one record per input; an input that
-fails becomes a record, and the others go on.
+What goes in is in `sources`, where it comes out in `destinations`, what is done already in `ledger`. One record comes
+for each input, in the inputs' order; one that fails becomes a record, and the others go on. Between the stages wait no
+more inputs than make a batch and keep the workers busy, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
+import errno
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from sigan import alignment, images
-from sigan.errors import ConfigError, InputError, OutputError, SiganError
+from sigan import alignment
+from sigan import ledger as ledgers
+from sigan import workers as pools
+from sigan.destinations import SUFFIX as SUFFIX
+from sigan.destinations import check_output as check_output
+from sigan.destinations import output_path as output_path
+from sigan.destinations import write_faces as write_faces
+from sigan.errors import ConfigError, InputError, NoFaceError, OutputError, SiganError
 from sigan.events import Failure, ItemDone
-from sigan.images import SUFFIXES
+from sigan.ledger import LEDGER as LEDGER
+from sigan.ledger import Ledger as Ledger
+from sigan.ledger import input_key as input_key
+from sigan.sources import Item as Item
+from sigan.sources import find_inputs as find_inputs
+from sigan.sources import mark_clashes as mark_clashes
 
-SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}  # of each format written
-LEDGER = ".sigan-ledger.jsonl"
 CLASH = "keeps its extension in the name, since another input has the same stem"
-READ_AHEAD = 8  # files prepared while the network computes: enough to fill a batch, little enough for memory
+REMEMBERED = "as the last time, and it has not changed; --retry-failed looks again"
+ENOUGH = 24  # inputs, below which starting processes takes longer than they save
+AGAIN = 0.5  # seconds between two looks at what another process has in hand
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written any more, so nothing more is tried
 
-
-# ---- sources
-
-@dataclass(frozen=True)
-class Item:
-    """One input: its file, its place relative to the source, and whether its output keeps the extension."""
-
-    path: Path
-    relative: Path
-    keep_extension: bool = False
-
-
-def find_inputs(
-    source: str | Path,
-    suffixes: Sequence[str] = SUFFIXES,
-    *,
-    out: str | Path | None = None,
-    listing: TextIO | None = None,
-    several: bool = False,
-) -> list[Item]:
-    """The inputs of a file, a folder (recursive, sorted) or "-" (paths in `listing`, one a line), without doubles.
-
-    Hidden files and whatever lies under `out` are left out. `several`: an input may give more than one output.
-    InputError names a source that is missing or holds no picture.
-    """
-    if str(source) == "-":
-        items = _listed(listing)
-    elif Path(source).is_dir():
-        items = _walk(Path(source), suffixes, Path(out) if out is not None else None)
-    elif Path(source).exists():
-        return [Item(Path(source), Path(Path(source).name))]
-    else:
-        raise InputError(f"{source}: no such file or folder", "check the path")
-    if not items:
-        where = "the list on stdin names" if str(source) == "-" else f"{source}: the folder holds"
-        raise InputError(f"{where} no picture", f"pictures end in {' '.join(suffixes)}; hidden files are skipped")
-    return mark_clashes(items, several)
-
-
-def _walk(folder: Path, suffixes: Sequence[str], out: Path | None) -> list[Item]:
-    skipped = out.resolve() if out is not None else None
-    if skipped == folder.resolve():
-        raise OutputError(f"{folder}: the output folder is the input folder", "name another folder to write into")
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != skipped]
-        found += [Path(parent, name) for name in names if _is_input(name, suffixes)]
-    return [Item(path, path.relative_to(folder)) for path in sorted(found)]
-
-
-def _listed(listing: TextIO | None) -> list[Item]:
-    """A listed path keeps its folders as written; an absolute one keeps those below what the absolute ones share."""
-    lines = (line.rstrip("\r\n") for line in listing or ())
-    paths = [Path(line) for line in dict.fromkeys(lines) if line.strip()]
-    rooted = [path for path in paths if path.is_absolute() or ".." in path.parts]
-    top = os.path.commonpath([path.absolute().parent for path in rooted]) if rooted else ""
-    return [Item(path, Path(os.path.relpath(path.absolute(), top)) if path in rooted else path) for path in paths]
-
-
-def _is_input(name: str, suffixes: Sequence[str]) -> bool:
-    return not name.startswith(".") and name.lower().endswith(tuple(suffixes))
-
-
-# ---- destinations
-
-def mark_clashes(items: Sequence[Item], several: bool = False) -> list[Item]:
-    """The items, those marked that would write the same file as another (case aside, as some file systems have it).
-
-    With `several`, b.jpg may write b-1.png, so b-1.jpg clashes with it.
-    """
-    def key(item: Item) -> str:
-        return item.relative.with_suffix("").as_posix().casefold()
-
-    counts = Counter(key(item) for item in items)
-    bases = {re.sub(r"-\d+$", "", name) for name in counts if re.search(r"-\d+$", name)} if several else set()
-
-    def clashes(name: str) -> bool:
-        numbered = re.sub(r"-\d+$", "", name)
-        return counts[name] > 1 or name in bases or (several and numbered != name and numbered in counts)
-
-    return [replace(item, keep_extension=True) if clashes(key(item)) else item for item in items]
-
-
-def output_path(item: Item, out: str | Path, suffix: str, index: int | None = None, count: int = 1) -> Path:
-    """OUT/<relative folder>/<stem><suffix>; face `index` of `count` > 1 is numbered from 1: b-1.png, b-2.png."""
-    name = item.relative.name if item.keep_extension else item.relative.stem
-    number = "" if index is None or count == 1 else f"-{index + 1}"
-    return Path(out) / item.relative.parent / f"{name}{number}{suffix}"
-
-
-def check_output(out: str | Path) -> None:
-    """Passes when a folder `out` can be made and written into; makes nothing. OutputError names what is in the way."""
-    if Path(out).suffix.lower() in SUFFIXES and not Path(out).exists():
-        raise OutputError(f"{out}: looks like a picture, but OUT is a folder", "name the folder to write into")
-    nearest = next(path for path in (Path(out).absolute(), *Path(out).absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise OutputError(f"{out}: cannot be a folder, since {nearest} is a file", "name another folder to write into")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"{out}: {nearest} is not writable", "name another folder, or change its permissions")
-
-
-def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str) -> list[Path]:
-    """The files written, one per picture of this input, left to right."""
-    paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
-    if item.path.exists() and any(path.exists() and path.samefile(item.path) for path in paths):
-        raise OutputError(f"{item.path}: the output would replace the input", "name another folder to write into")
-    for k, (path, picture) in enumerate(zip(paths, pictures)):
-        try:
-            images.write(path, picture, format)
-        except OutputError:
-            for written in paths[:k]:  # all faces or none
-                written.unlink(missing_ok=True)
-            raise
-    return paths
-
-
-# ---- the ledger
-
-class Ledger:
-    """What is finished in `out`: JSON lines that are only ever added to, so that a kill costs at most the last one."""
-
-    def __init__(self, out: str | Path) -> None:
-        self.out = Path(out)
-        self.path = self.out / LEDGER
-        self._entries = {entry["source"]: entry for entry in self._read()}
-
-    def _read(self) -> Iterator[dict[str, Any]]:
-        try:
-            lines = self.path.read_bytes().splitlines()
-        except OSError:
-            return
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                if isinstance(entry["source"], str) and entry["key"] and entry["outputs"]:
-                    yield entry
-            except (ValueError, KeyError, TypeError):
-                continue  # a torn line: its input is done again
-
-    def entry(self, item: Item, key: str) -> dict[str, Any] | None:
-        """The record of `item` if it is finished under `key` and its outputs are still there."""
-        entry = self._entries.get(item.relative.as_posix())
-        current = entry and entry["key"] == key and all((self.out / name).is_file() for name in entry["outputs"])
-        return entry if current else None
-
-    def done(self, item: Item, key: str) -> bool:
-        """Whether `item` is finished under `key`."""
-        return self.entry(item, key) is not None
-
-    def record(self, item: Item, key: str, outputs: Sequence[Path]) -> None:
-        """Adds one line; call it after the outputs are in place."""
-        names = [os.path.relpath(path, self.out).replace(os.sep, "/") for path in outputs]
-        entry = {"source": item.relative.as_posix(), "key": key, "outputs": names}
-        self._entries[entry["source"]] = entry
-        line = json.dumps(entry).encode() + b"\n"
-        try:
-            with open(self.path, "ab+") as file:
-                torn = file.tell() and not self._ends_in_newline(file)
-                file.write(b"\n" + line if torn else line)
-        except OSError as error:
-            message = f"{self.path}: cannot be written ({error.strerror})"
-            raise OutputError(message, "check its permissions and free space") from error
-
-    @staticmethod
-    def _ends_in_newline(file) -> bool:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
-def input_key(path: str | Path, identity: str) -> str:
-    """The hash of a file's bytes together with `identity`: pack, base and options. InputError when it is unreadable."""
-    try:
-        content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
-    return hashlib.sha256(f"{content}\n{identity}".encode()).hexdigest()[:32]
-
-
-# ---- the loop
 
 @dataclass(frozen=True)
 class Prepared:
@@ -218,13 +51,26 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def find_faces(path: Path, size: int, faces: str, *, aligner, aligned=False, landmarks=None) -> Prepared:
-    """The faces of a picture to work on, and a note when there were more than the one asked for."""
-    counting = _Counting(aligner)
-    found = alignment.align(path, size, faces, counting, aligned=aligned, landmarks=landmarks)
-    if counting.count <= len(found):
-        return Prepared(found)
-    return Prepared(found, (f"{counting.count} faces, the largest taken; --faces all takes every one",))
+@dataclass(frozen=True)
+class FaceFinder:
+    """Called with an item, gives the faces of its picture to work on, and a note when there were more than the one.
+
+    Another process can have a copy, if the aligner can.
+    """
+
+    size: int
+    faces: str
+    aligner: Any
+    aligned: bool = False
+    landmarks: Any = None
+
+    def __call__(self, item: Item) -> Prepared:
+        counting = _Counting(self.aligner)
+        found = alignment.align(item.path, self.size, self.faces, counting, aligned=self.aligned,
+                                landmarks=self.landmarks)
+        if counting.count <= len(found):
+            return Prepared(found)
+        return Prepared(found, (f"{counting.count} faces, the largest taken; --faces all takes every one",))
 
 
 class _Counting:
@@ -239,16 +85,44 @@ class _Counting:
         return faces
 
 
+# ---- the loop
+
+@dataclass(frozen=True)
+class _Read:
+    """What a worker gives for an input: its parts or what went wrong, and by what it will be known."""
+
+    prepared: Prepared
+    error: Exception | None = None
+    key: str = ""
+    stamp: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Called with an item, in a worker; `identity` where a ledger is kept."""
+
+    prepare: Callable[[Item], Prepared]
+    identity: str | None
+
+    def __call__(self, item: Item) -> _Read:
+        key, stamp = "", None
+        try:
+            if self.identity is not None:  # before the pixels are read: of a file that changes, the old is remembered
+                stamp, key = ledgers.stamp(item.path), input_key(item.path, self.identity)
+            return _Read(self.prepare(item), None, key, stamp)
+        except Exception as error:
+            return _Read(Prepared(()), error, key, stamp)
+
+
 @dataclass
 class _Pending:
-    """An input on its way: read, then computed part by part."""
+    """An input on its way."""
 
     item: Item
-    key: str
-    parts: Sequence[Any]
-    notes: tuple[str, ...]
     started: float
-    record: ItemDone | None  # set early for what failed or is skipped
+    future: Future | None = None  # of a _Read
+    record: ItemDone | None = None  # set at once for what is known
+    read: _Read = _Read(Prepared(()))
 
 
 def process(
@@ -260,89 +134,190 @@ def process(
     ledger: Ledger | None = None,
     identity: str = "",
     overwrite: bool = False,
+    retry_failed: bool = False,
     batch_size: int = 8,
     fail_fast: bool = False,
+    workers: int | None = None,
 ) -> Iterator[ItemDone]:
-    """One record per item, in order: `prepare` in a thread ahead, `compute` on up to `batch_size` parts, `save`.
+    """One record per item: `prepare` in workers ahead, `compute` here on up to `batch_size` parts, `save` in a thread.
 
-    What `ledger` knows to be finished under the same `identity` is skipped, unless `overwrite`.
-    With `fail_fast`, the first failure is the last record, and an unexpected one is raised.
+    Records come in the items' order; those that another process has in hand come last, when it is done with them or
+    gone. What `ledger` knows to be finished under the same `identity` is skipped, unless `overwrite`; that no face was
+    found is known, too, unless `retry_failed`. With `fail_fast`, the first failure is the last record, and an
+    unexpected one is raised. A full disk ends the run with an OutputError. `workers`: how many find faces; none given,
+    one for each processor. They are processes if `prepare` can be copied and the items are many.
     """
-    def read(item: Item) -> _Pending:
-        started = time.perf_counter()
-        notes = (CLASH,) if item.keep_extension else ()
-        try:
-            key = input_key(item.path, identity) if ledger is not None else ""
-            entry = None if ledger is None or overwrite else ledger.entry(item, key)
-            if entry:
-                outputs = tuple(str(ledger.out / name) for name in entry["outputs"])
-                record = ItemDone(str(item.path), outputs, "skipped", len(outputs), time.perf_counter() - started)
-                return _Pending(item, key, (), notes, started, record)
-            prepared = prepare(item)
-            return _Pending(item, key, prepared.parts, notes + prepared.notes, started, None)
-        except ConfigError:  # an option is wrong, for every input alike
-            raise
-        except Exception as error:
-            return _Pending(item, "", (), notes, started, _failed(item, error, started, fail_fast))
-
-    def finish(pending: list[_Pending]) -> Iterator[ItemDone]:
-        parts = [part for one in pending for part in one.parts]
-        results = [result for k in range(0, len(parts), batch_size) for result in compute(parts[k:k + batch_size])]
-        for one in pending:
-            own, results = results[:len(one.parts)], results[len(one.parts):]
-            yield one.record or _saved(one, own)
-
-    def _saved(one: _Pending, results: list[Any]) -> ItemDone:
-        try:
-            outputs = save(one.item, results)
-            if ledger is not None:
-                ledger.record(one.item, one.key, outputs)
-        except Exception as error:
-            return _failed(one.item, error, one.started, fail_fast)
-        seconds = time.perf_counter() - one.started
-        return ItemDone(str(one.item.path), tuple(map(str, outputs)), "ok", len(results), seconds, notes=one.notes)
-
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
-    waiting: list[_Pending] = []
-    for one in _ahead(read, items):
-        waiting.append(one)
-        stop = fail_fast and one.record is not None and one.record.status == "failed"
-        if stop or sum(len(w.parts) for w in waiting) >= batch_size or not any(w.parts for w in waiting):
-            for record in finish(waiting):
-                yield record
-                if fail_fast and record.status == "failed":
-                    return
-            waiting = []
-    for record in finish(waiting):
+    items = items if isinstance(items, Sequence) else list(items)
+    run = _Run(compute, save, ledger, identity, overwrite, retry_failed, batch_size, fail_fast)
+    for record in run.records(items, prepare, workers):
         yield record
         if fail_fast and record.status == "failed":
             return
 
 
-def _ahead(work: Callable[[Item], _Pending], items: Iterable[Item]) -> Iterator[_Pending]:
-    """`work` of every item, in order, done in a thread up to READ_AHEAD items before it is asked for."""
-    with ThreadPoolExecutor(1, thread_name_prefix="sigan-read") as pool:
-        queue: deque = deque()
+class _Run:
+    """One call of `process`."""
+
+    def __init__(self, compute: Callable, save: Callable, ledger: Ledger | None, identity: str, overwrite: bool,
+                 retry_failed: bool, batch_size: int, fail_fast: bool) -> None:
+        self.compute, self.save, self.ledger, self.identity = compute, save, ledger, identity
+        self.overwrite, self.retry_failed = overwrite, retry_failed
+        self.batch_size, self.fail_fast = batch_size, fail_fast
+
+    def records(self, items: Sequence[Item], prepare: Callable, count: int | None) -> Iterator[ItemDone]:
+        """See `process`."""
+        reader = _Reader(prepare, self.identity if self.ledger is not None else None)
+        count = pools.cores() if count is None else count
+        kind = "one" if len(items) < ENOUGH else "processes"
+        with ExitStack() as stack:
+            if self.ledger is not None:
+                folders = dict.fromkeys(self.ledger.out / item.relative.parent for item in items)
+                stack.enter_context(self.ledger.working(list(folders)))
+            self.writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="sigan-write"))
+            stack.callback(self.writer.shutdown, wait=True, cancel_futures=True)
+            self.finders = stack.enter_context(pools.Workers(reader, count, kind))
+            remaining = items
+            while remaining:
+                taken: list[Item] = []  # by other processes
+                yield from self._pass(remaining, taken)
+                if len(taken) == len(remaining):
+                    time.sleep(AGAIN)
+                remaining = taken
+
+    def _pass(self, items: Sequence[Item], taken: list[Item]) -> Iterator[ItemDone]:
+        """The records of all items but those that other processes have in hand; these are put into `taken`."""
+        waiting: list[_Pending] = []
+        saving: deque[Future | ItemDone] = deque()
+        for one in self._ahead(items, taken):
+            waiting.append(one)
+            parts = sum(len(w.read.prepared.parts) for w in waiting)
+            failed = one.record is not None and one.record.status == "failed"
+            if parts >= self.batch_size or not parts or (failed and self.fail_fast):
+                yield from self._finished(waiting, saving)
+                waiting = []
+        yield from self._finished(waiting, saving)
+        while saving:
+            yield _arrived(saving.popleft())
+
+    def _ahead(self, items: Sequence[Item], taken: list[Item]) -> Iterator[_Pending]:
+        """The items in order, read; workers are given enough to make a batch while the device computes the last."""
+        queue: deque[_Pending] = deque()
+        for item in items:
+            one = self._begun(item)
+            if one is None:
+                taken.append(item)
+                continue
+            queue.append(one)
+            while len(queue) > self.batch_size + 2 * self.finders.count or (queue and queue[0].record):
+                yield self._read(queue.popleft())
+        while queue:
+            yield self._read(queue.popleft())
+
+    def _begun(self, item: Item) -> _Pending | None:
+        """An item known to be done, or given to the workers; None if another process has it in hand."""
+        one = _Pending(item, time.perf_counter())
+        if self.ledger is not None:
+            one.record = self._known(one)
+            if one.record is None:
+                if not self.ledger.claim(item):
+                    return None
+                self.ledger.refresh()  # who had it before may have finished it just now
+                one.record = self._known(one)
+                if one.record is not None:
+                    self.ledger.release(item)
+        if one.record is None:
+            one.future = self.finders.submit(item)
+        return one
+
+    def _known(self, one: _Pending) -> ItemDone | None:
+        """The record of what the ledger tells; to do it again does not mean again what others have done meanwhile."""
+        fresh = self.ledger.added_since(one.item)
+        if self.overwrite and not fresh:
+            return None
+        entry = self.ledger.current(one.item, self.identity)
+        if entry is None or (entry.get("error") and self.retry_failed and not fresh):
+            return None
+        seconds = time.perf_counter() - one.started
+        if error := entry.get("error"):
+            failure = Failure(*(str(error.get(name, "")) for name in ("type", "message", "hint")))
+            return ItemDone(str(one.item.path), (), "failed", 0, seconds, failure, (REMEMBERED,))
+        outputs = tuple(str(self.ledger.out / name) for name in entry["outputs"])
+        return ItemDone(str(one.item.path), outputs, "skipped", len(outputs), seconds)
+
+    def _read(self, one: _Pending) -> _Pending:
+        if one.future is None:
+            return one
         try:
-            for item in items:
-                queue.append(pool.submit(work, item))
-                if len(queue) >= READ_AHEAD:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
-        finally:
-            for future in queue:
-                future.cancel()
+            one.read = one.future.result()
+        except ChildProcessError as error:
+            reason = InputError(f"{one.item.path}: {error}", "is the file damaged, or memory short?")
+            one.read = _Read(Prepared(()), reason)
+        if isinstance(one.read.error, ConfigError):  # an option is wrong, for every input alike
+            raise one.read.error
+        if one.read.error is not None:
+            one.record = self._failed(one, one.read.error)
+        return one
+
+    def _finished(self, waiting: list[_Pending], saving: deque[Future | ItemDone]) -> Iterator[ItemDone]:
+        """Computes a batch and has it saved behind; gives the records of what is saved by then, in order."""
+        for one, results in zip(waiting, self._computed(waiting)):
+            if one.record is None and isinstance(results, Exception):
+                one.record = self._failed(one, results)
+            if self.fail_fast and one.record is None:  # nothing is written behind a failure
+                saving.append(self._saved(one, results))
+            else:
+                saving.append(one.record or self.writer.submit(self._saved, one, results))
+            while saving and (len(saving) > self.batch_size or isinstance(saving[0], ItemDone) or saving[0].done()):
+                yield _arrived(saving.popleft())
+
+    def _computed(self, waiting: list[_Pending]) -> list[list[Any] | Exception]:
+        """The results of each input. If a batch fails, each of its inputs is computed alone: one may be to blame."""
+        parts = [part for one in waiting for part in one.read.prepared.parts]
+        try:
+            results = [result for k in range(0, len(parts), self.batch_size)
+                       for result in self.compute(parts[k:k + self.batch_size])]
+        except ConfigError:
+            raise
+        except Exception as error:
+            if len(waiting) == 1:
+                return [error]
+            return [self._computed([one])[0] for one in waiting]
+        rest = iter(results)
+        return [list(islice(rest, len(one.read.prepared.parts))) for one in waiting]
+
+    def _saved(self, one: _Pending, results: list[Any]) -> ItemDone:
+        try:
+            outputs = self.save(one.item, results)
+            if self.ledger is not None:
+                self.ledger.record(one.item, one.read.key, outputs, one.read.stamp)
+                self.ledger.release(one.item)
+        except Exception as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
+                raise OutputError(str(error), "make room, or name another folder; what is written is whole, and the "
+                                  "same command goes on from here") from error
+            return self._failed(one, error)
+        notes = (CLASH,) * one.item.keep_extension + one.read.prepared.notes
+        return ItemDone(str(one.item.path), tuple(map(str, outputs)), "ok", len(results),
+                        time.perf_counter() - one.started, notes=notes)
+
+    def _failed(self, one: _Pending, error: Exception) -> ItemDone:
+        """The record of a failure; one nobody foresaw stops the run when it was asked to stop at the first."""
+        if isinstance(error, SiganError):
+            failure = Failure(type(error).__name__, error.message, error.hint)
+        elif self.fail_fast:
+            raise error
+        else:
+            message = f"{one.item.path}: unexpected {type(error).__name__}: {error}"
+            failure = Failure(type(error).__name__, message, "--fail-fast --debug shows where it happens")
+        if self.ledger is not None:
+            if isinstance(error, NoFaceError) and one.read.key:  # dear to find out, and sure to come again
+                self.ledger.record_failure(one.item, one.read.key, failure, one.read.stamp)
+            self.ledger.release(one.item)
+        notes = (CLASH,) * one.item.keep_extension
+        return ItemDone(str(one.item.path), (), "failed", 0, time.perf_counter() - one.started, failure, notes)
 
 
-def _failed(item: Item, error: Exception, started: float, fail_fast: bool) -> ItemDone:
-    """The record of a failure; one nobody foresaw stops the run when it was asked to stop at the first."""
-    if isinstance(error, SiganError):
-        failure = Failure(type(error).__name__, error.message, error.hint)
-    elif fail_fast:
-        raise error
-    else:
-        message = f"{item.path}: unexpected {type(error).__name__}: {error}"
-        failure = Failure(type(error).__name__, message, "--fail-fast --debug shows where it happens")
-    return ItemDone(str(item.path), (), "failed", 0, time.perf_counter() - started, failure)
+def _arrived(saved: Future | ItemDone) -> ItemDone:
+    return saved if isinstance(saved, ItemDone) else saved.result()

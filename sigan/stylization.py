@@ -168,17 +168,21 @@ def stylize_folder(
     *,
     overwrite: bool = False,
     fail_fast: bool = False,
+    retry_failed: bool = False,
+    workers: int | None = None,
     aligner: alignment.DlibAligner | None = None,
+    ledger: stream.Ledger | None = None,
 ) -> Iterator[ItemDone]:
-    """One record per item as it finishes; portraits lie under `out`, and its ledger skips what is done and current."""
-    config = stylizer.config
-    aligner = aligner or alignment.DlibAligner()
+    """One record per item as it finishes; portraits lie under `out`, and its ledger skips what is done and current.
 
-    def prepare(item: stream.Item) -> stream.Prepared:
-        return stream.find_faces(item.path, stylizer.resolution, config.faces, aligned=config.aligned, aligner=aligner)
+    `overwrite`, `fail_fast`, `retry_failed` and `workers`: see `stream.process`.
+    """
+    config = stylizer.config
+    prepare = stream.FaceFinder(stylizer.resolution, config.faces, aligner or alignment.DlibAligner(), config.aligned)
 
     def save(item: stream.Item, portraits: list[np.ndarray]) -> list[Path]:
         return stream.write_faces(item, portraits, out, config.format)
 
-    return stream.process(items, prepare, stylizer.arrays, save, ledger=stream.Ledger(out), identity=stylizer.identity,
-                          overwrite=overwrite, batch_size=config.batch_size, fail_fast=fail_fast)
+    return stream.process(items, prepare, stylizer.arrays, save, ledger=ledger or stream.Ledger(out), identity=stylizer.identity,
+                          overwrite=overwrite, retry_failed=retry_failed, batch_size=config.batch_size,
+                          fail_fast=fail_fast, workers=workers)

@@ -39,15 +39,13 @@ def align(
 
     items = batch.inputs(source, out, faces)
     side = size or _resolution(base)
-    finder, details = plugins.load("sigan.aligners", aligner)(), {}
     points = _points(landmarks, len(items)) if landmarks else None
-
-    def prepare(item: stream.Item) -> stream.Prepared:
-        prepared = stream.find_faces(item.path, side, faces, aligner=finder, landmarks=points)
-        details[str(item.path)] = [_details(part) for part in prepared.parts]
-        return prepared
+    prepare = stream.FaceFinder(side, faces, plugins.load("sigan.aligners", aligner)(), landmarks=points)
+    details: dict[str, list] = {}
 
     def save(item: stream.Item, found: list) -> list[Path]:
+        if report:
+            details[str(item.path)] = [_details(part) for part in found]
         return stream.write_faces(item, [face.image for face in found], out, "png")
 
     identity = f"align {side} {faces} {aligner} {points}"
@@ -90,6 +88,6 @@ def _reported(records, details: dict[str, list], path: Path):
 
     lines = []
     for record in records:
-        lines.append(render.line({**record.as_json(), "detected": details.get(record.source, [])}))
+        lines.append(render.line({**record.as_json(), "detected": details.pop(record.source, [])}))
         yield record
     images.atomic_write(path, "".join(f"{line}\n" for line in lines).encode())

@@ -51,10 +51,7 @@ def invert(
     items = batch.inputs(source, out, faces)
     find_codes = plugins.load("sigan.inverters", inverter)
     model = bases.load(base, device=resolve_device(device))
-    aligner = alignment.DlibAligner()
-
-    def prepare(item: stream.Item) -> stream.Prepared:
-        return stream.find_faces(item.path, model.resolution, faces, aligned=aligned, aligner=aligner)
+    prepare = stream.FaceFinder(model.resolution, faces, alignment.DlibAligner(), aligned)
 
     def compute(found: list) -> list[tuple]:
         if not found:
