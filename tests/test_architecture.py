@@ -20,10 +20,10 @@ FLOORS = (
     ("images", "pictures", "metadata", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "cropping", "detection", "mixing", "losses", "stream", "sources", "destinations", "ledger",
-     "locks", "workers", "figures", "matting", "pasting"),
+     "locks", "workers", "figures", "matting", "pasting", "references"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
-     "appearance", "finetuning"),
-    ("training", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
+     "appearance", "finetuning", "sitters", "trials", "states", "tradeoff", "charts"),
+    ("training", "preflight", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )
 FLOOR_OF = {noun: floor for floor, nouns in enumerate(FLOORS) for noun in nouns}

@@ -84,3 +84,26 @@ def test_what_cannot_work_is_refused_before_training(name, arguments, code, said
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err
     assert sorted(tmp_path.rglob("*")) == before and set(styles.installed()) == {"old"}
+
+
+def test_check_tells_and_trains_nothing(draw, tmp_path, capsys):
+    refs = draw(tmp_path / "refs/a.png").parent
+    (refs / "b.png").write_bytes((refs / "a.png").read_bytes())
+    draw(refs / "grey.png", 0)
+    assert train("ink", refs, "--check", "--json", "--preview", tmp_path / "preview") == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert [one["copy_of"] for one in told["references"]] == [None, 0] and len(told["rejected"]) == 1
+    assert {"copies", "one", "unusable"} <= {finding["code"] for finding in told["findings"]}
+    assert "2 references, but only 1 different: b.png" in err and "repeats a.png" in err
+    assert (tmp_path / "preview/references.png").exists() and "ink" not in styles.installed()
+
+
+def test_landmarks_help_where_no_face_is_found(draw, tmp_path, capsys):
+    from test_references import POINTS
+
+    grey, points = draw(tmp_path / "grey.png", 0), tmp_path / "points.json"
+    points.write_text(json.dumps({"grey.png": POINTS}))
+    assert train("ink", grey, "--check") == 4
+    assert train("ink", grey, "--check", "--json", "--landmarks", points) == 0
+    assert json.loads(capsys.readouterr().out)["references"][0]["rung"] == "given"

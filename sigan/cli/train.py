@@ -12,9 +12,7 @@ from typing import Annotated
 import typer
 
 from sigan.cli import options
-from sigan.errors import ConfigError, InputError, NoFaceError
-
-MAX_PREVIEW = 256  # px of a picture in the sheet
+from sigan.errors import ConfigError, NoFaceError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the style will be called.")],
-    references: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
+    refs: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the pack here only.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="sigan|styleidentity|jojogan",
                                              help="What is minimised.")] = "sigan",
@@ -50,6 +48,11 @@ def train(
     author: Annotated[str, typer.Option("--author", metavar="TEXT", help="Who made the style.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Keep all in fp16: four times as large, no better.")] = False,
     preview: Annotated[Path | None, typer.Option("--preview", metavar="DIR", help="Where the sheet goes.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say what will go wrong with these references.")] = False,
+    landmarks: Annotated[
+        Path | None, typer.Option("--landmarks", metavar="FILE.json", help="{\"a.jpg\": [[x, y], ...]}: 68 points of "
+                                  "faces that are not found.")
+    ] = None,
     aligned: options.Aligned = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a style or file of that name.")] = False,
     base: options.Base = "mini",
@@ -62,36 +65,35 @@ def train(
 
     It is installed as pack NAME, unless --out names a file. One reference is enough, 7 to 14 are better.
     """
-    from sigan import bases, images, runtime
-    from sigan.cli import batch, render
+    from sigan import bases, runtime
+    from sigan.cli import preflight, render
+    from sigan.preflight import check as check_references
     from sigan.training import StyleTrainer, TrainConfig
 
     given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
              "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers)}
     given = {key: value for key, value in given.items() if value is not None}
     config = TrainConfig(recipe=recipe, seed=seed, device=device, **given)
-    _check_free(name, out, overwrite)
+    if not check:
+        _check_free(name, out, overwrite)
     _check_texts(licence=licence or "", references_licence=references_licence, author=author)
     model = bases.load(base, device=runtime.resolve_device(device))
 
-    faces, rejects = _faces(batch.several(references), model.resolution, aligned)
-    for error in rejects:
-        render.error(error.message, error.hint)
-    if not faces:
-        kind = NoFaceError if all(isinstance(error, NoFaceError) for error in rejects) else InputError
-        raise kind(f"none of the {len(rejects)} references can be used", "--aligned takes whole pictures")
-    photographs, faceless = _faces(batch.several([photos]), model.resolution, aligned) if photos else ((), [])
-    for error in faceless:
-        render.error(error.message, error.hint)
-    if photos and not photographs:
-        raise NoFaceError(f"no photograph in {photos} can be used", "leave --photos out, or give portraits")
-    trainer = StyleTrainer(faces, config, base=model, photos=photographs)
-    render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
-
-    sheet = (preview or runtime.home() / "previews" / name) / "references.png"
-    rows = [list(faces), list(trainer.inversions)]
-    images.write(sheet, images.contact_sheet(rows, ["references", "inversions"], min(model.resolution, MAX_PREVIEW)))
+    found, rejects = preflight.gather(refs, model.resolution, aligned=aligned, landmarks=landmarks)
+    checked = check_references(model, found, rejects)
+    faces = [one.face.image for one in found]
+    sheet = preflight.sheet((preview or runtime.home() / "previews" / name) / "references.png",
+                            {"references": faces, "inversions": checked.inversions}, model.resolution)
+    preflight.show(checked, quiet, whole=check)
     render.note(f"references beside their inversions: {sheet}", quiet)
+    if check:
+        if json:
+            render.data({**checked.as_json(), "rejected": [error.message for error in rejects], "base": model.name,
+                         "sheet": sheet})
+        return
+    people, _ = preflight.gather([photos], model.resolution, aligned=aligned, what="photos") if photos else ((), ())
+    trainer = StyleTrainer(faces, config, base=model, photos=[one.face.image for one in people])
+    render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
 
     last = None
     for step in render.progress(trainer.steps(), config.steps, f"train {name}", quiet):
@@ -170,19 +172,6 @@ def _told(manifest) -> Iterator[str]:
         yield f"the pack's licence is {manifest.licence}; its base, from which it derives, has {manifest.base_licence}"
     if not manifest.references_licence:
         yield "the licence of the references is not declared: --references-licence"
-
-
-def _faces(items: list, size: int, aligned: bool) -> tuple[list, list[InputError]]:
-    """The largest face of each picture uint8 [R,R,3], and the errors of those that have none."""
-    from sigan import alignment
-
-    aligner, faces, errors = alignment.DlibAligner(), [], []
-    for item in items:
-        try:
-            faces.append(alignment.align(item.path, size, aligner=aligner, aligned=aligned)[0].image)
-        except InputError as error:
-            errors.append(error)
-    return faces, errors
 
 
 def _keep(pack, name: str, out: Path | None, overwrite: bool) -> Path:

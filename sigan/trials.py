@@ -1,0 +1,79 @@
+"""Trials: a style tried on faces of nobody that it was not trained on. How near to the references, how far from whom.
+
+Letters: x references [K,3,R,R] in [-1,1], ws the faces' codes [N,L,C], y their pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sigan import finetuning, images, losses
+from sigan.bases import Base
+from sigan.identity import Identity
+
+FACES, SEED = 8, 1000  # held aside; those of training have the run's seed itself
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a generator does to the faces. style: 0 would be the references' own statistics.
+
+    identity: median dlib distance of each face to its portrait; None where no face was found. `people` is how many
+    that rests on; portraits are uint8 [R,R,3].
+    """
+
+    style: float
+    identity: float | None
+    people: int
+    portraits: list[np.ndarray]
+
+
+class Trials:
+    """Faces held aside, and the references' statistics, for one training; the same whenever it is made.
+
+    The style distance is that of the recipe's distribution term, by its own net. A face's landmarks serve for its
+    portrait too, so that a drawing is never missed by the detector.
+    """
+
+    def __init__(self, base: Base, loss: losses.PerceptualLoss, x: Tensor, seed: int = 0,
+                 identity: Identity | None = None):
+        self.loss, self.identity, self._people = loss, identity or Identity(), None
+        count = len(x) * math.ceil(FACES / len(x))  # sorted values are compared: a multiple of the references
+        self.ws = base.sample(count, seed=seed + SEED)
+        self.spread = losses.distributions(finetuning.Targets(loss, x).taps)
+        y = self._drawn(base.generator)
+        self.faces = images.from_batch(y[:FACES])
+        self.before = self._distance(y)
+
+    @torch.no_grad()
+    def measure(self, generator: nn.Module) -> Trial:
+        """The generator's pictures of the held-aside faces, measured."""
+        y = self._drawn(generator)
+        portraits = images.from_batch(y[:FACES])
+        distances = [self.identity.distance(before, self.identity.descriptor(portraits[k], points))
+                     for k, points, before in self.people]
+        return Trial(self._distance(y), median(distances) if distances else None, len(distances), portraits)
+
+    @property
+    def people(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Number, landmarks [68,2] and descriptor [128] of each held-aside face that dlib finds."""
+        if self._people is None:
+            found = [(k, self.identity.landmarks(face)) for k, face in enumerate(self.faces)]
+            self._people = [(k, points, self.identity.descriptor(self.faces[k], points)) for k, points in found
+                            if points is not None]
+        return self._people
+
+    @torch.no_grad()
+    def _drawn(self, generator: nn.Module) -> Tensor:
+        return torch.cat([generator.synthesis(part) for part in self.ws.split(finetuning.CHUNK)])
+
+    @torch.no_grad()
+    def _distance(self, y: Tensor) -> float:
+        drawn = losses.distributions(finetuning.Targets(self.loss, y).taps)
+        return float(losses.distribution_distance(drawn, self.spread))
