@@ -11,6 +11,7 @@ import numpy as np
 
 from sigan import images
 from sigan.errors import OutputError
+from sigan.metadata import Metadata
 from sigan.pictures import SUFFIXES
 from sigan.sources import Item
 
@@ -36,14 +37,15 @@ def check_output(out: str | Path) -> None:
         raise OutputError(f"{out}: {nearest} is not writable", "name another folder, or change its permissions")
 
 
-def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str) -> list[Path]:
-    """The files written, one per picture of this input, left to right."""
+def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str, *,
+                keep: Metadata | None = None) -> list[Path]:
+    """The files written, one per picture of this input, left to right, with the metadata `keep`."""
     paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
     if item.path.exists() and any(path.exists() and path.samefile(item.path) for path in paths):
         raise OutputError(f"{item.path}: the output would replace the input", "name another folder to write into")
     for k, (path, picture) in enumerate(zip(paths, pictures)):
         try:
-            images.write(path, picture, format)
+            images.write(path, picture, format, keep=keep)
         except OutputError:
             for written in paths[:k]:  # all faces or none
                 written.unlink(missing_ok=True)

@@ -10,15 +10,16 @@ worked on in strips inside each face's box.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from sigan import images, matting
-from sigan.errors import ConfigError
+from sigan import images, matting, stream
+from sigan.errors import ConfigError, NoFaceError
 
 if TYPE_CHECKING:
     from sigan.alignment import AlignedFace
@@ -107,3 +108,35 @@ class _Patch:
         shape = (columns.stop - columns.start, rows.stop - rows.start)
         return np.stack([np.asarray(Image.fromarray(np.ascontiguousarray(field[..., k])).transform(
             shape, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)) for k in range(field.shape[2])], -1)
+
+
+# ---- in a batch
+
+@dataclass(frozen=True)
+class Pastable:
+    """Called with an item, gives those faces that `finder` finds and that are large enough; a note tells of the others.
+
+    NoFaceError when none is.
+    """
+
+    finder: Callable[[stream.Item], stream.Prepared]
+
+    def __call__(self, item: stream.Item) -> stream.Prepared:
+        found = self.finder(item)
+        faces = [face for face in found.parts if large_enough(face)]
+        small = len(found.parts) - len(faces)
+        if not faces:
+            raise NoFaceError(f"{item.path}: {small} faces, each framed by fewer than {LEAST_SIDE} pixels",
+                              "enlarge the picture, or leave --paste-back out")
+        told = (f"{small} of {len(found.parts)} faces left as they are: framed by fewer than {LEAST_SIDE} pixels",)
+        return replace(found, parts=faces, notes=found.notes + told * (small > 0))
+
+
+def write(item: stream.Item, drawn: Sequence[tuple[AlignedFace, np.ndarray]], out: str | Path,
+          format: str) -> list[Path]:
+    """The one file written: the item's picture, read again, with (face, portrait) pasted; alpha and metadata stay."""
+    picture = images.open_picture(item.path)
+    pixels = paste(picture.pixels, *zip(*drawn))
+    if picture.alpha is not None:
+        pixels = np.dstack([pixels, picture.alpha])
+    return stream.write_faces(item, [pixels], out, format, keep=picture.keep)

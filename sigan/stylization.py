@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sigan import alignment, bases, images, inversion, stream, styles
+from sigan import alignment, bases, images, inversion, pasting, stream, styles
 from sigan.errors import ConfigError
 from sigan.events import ItemDone
 from sigan.runtime import resolve_device, resolve_dtype
@@ -35,7 +35,8 @@ CHROMA_BLUR = 16
 class StylizeConfig:
     """How to stylize. Strength 1 is the pack as trained, 0 the base; `refine` optimises the inversion N steps.
 
-    `structure` and `color` scale the strength of what draws and of what colours, each alone.
+    `structure` and `color` scale the strength of what draws and of what colours, each alone. With `paste_back` a folder
+    gives the pictures with the portraits in them.
     """
 
     base: str = "mini"
@@ -44,8 +45,9 @@ class StylizeConfig:
     color: float = 1.0
     keep_color: bool = False
     refine: int = 0  # the encoder alone: refinement costs seconds per face
-    faces: str = "largest"  # photographs have people in the background
+    faces: str = ""  # largest, since photographs have people in the background; all with paste_back
     aligned: bool = False
+    paste_back: bool = False
     batch_size: int = 8  # beyond this the CPU gains nothing and memory grows
     device: str = "auto"
     dtype: str = "auto"
@@ -60,6 +62,8 @@ class StylizeConfig:
             raise ConfigError(f"refine is {self.refine}; it must be 0 or more steps")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be 1 or more")
+        if not self.faces:
+            object.__setattr__(self, "faces", "all" if self.paste_back else "largest")
         if self.faces not in FACES:
             raise ConfigError(f"faces is {self.faces!r}; it must be one of {', '.join(FACES)}")
         if self.format not in images.FORMATS:
@@ -178,11 +182,19 @@ def stylize_folder(
     `overwrite`, `fail_fast`, `retry_failed` and `workers`: see `stream.process`.
     """
     config = stylizer.config
-    prepare = stream.FaceFinder(stylizer.resolution, config.faces, aligner or alignment.DlibAligner(), config.aligned)
+    prepare: Callable = stream.FaceFinder(stylizer.resolution, config.faces, aligner or alignment.DlibAligner(),
+                                          config.aligned)
+    if config.paste_back:
+        prepare = pasting.Pastable(prepare)
 
-    def save(item: stream.Item, portraits: list[np.ndarray]) -> list[Path]:
-        return stream.write_faces(item, portraits, out, config.format)
+    def compute(faces: list[AlignedFace]) -> list[tuple[AlignedFace, np.ndarray]]:
+        return list(zip(faces, stylizer.arrays(faces)))
 
-    return stream.process(items, prepare, stylizer.arrays, save, ledger=ledger or stream.Ledger(out), identity=stylizer.identity,
-                          overwrite=overwrite, retry_failed=retry_failed, batch_size=config.batch_size,
-                          fail_fast=fail_fast, workers=workers)
+    def save(item: stream.Item, drawn: list[tuple[AlignedFace, np.ndarray]]) -> list[Path]:
+        if config.paste_back:
+            return pasting.write(item, drawn, out, config.format)
+        return stream.write_faces(item, [portrait for _, portrait in drawn], out, config.format)
+
+    return stream.process(items, prepare, compute, save, ledger=ledger or stream.Ledger(out),
+                          identity=stylizer.identity, overwrite=overwrite, retry_failed=retry_failed,
+                          batch_size=config.batch_size, fail_fast=fail_fast, workers=workers)
