@@ -18,8 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sigan import alignment
 from sigan import ledger as ledgers
 from sigan import workers as pools
@@ -53,7 +51,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class FaceFinder:
-    """Called with an item, gives the faces of its picture to work on, and a note when there were more than the one.
+    """Called with an item, gives the faces of its picture to work on, with `alignment.find`'s notes.
 
     Another process can have a copy, if the aligner can.
     """
@@ -65,24 +63,8 @@ class FaceFinder:
     landmarks: Any = None
 
     def __call__(self, item: Item) -> Prepared:
-        counting = _Counting(self.aligner)
-        found = alignment.align(item.path, self.size, self.faces, counting, aligned=self.aligned,
-                                landmarks=self.landmarks)
-        if counting.count <= len(found):
-            return Prepared(found)
-        return Prepared(found, (f"{counting.count} faces, the largest taken; --faces all takes every one",))
-
-
-class _Counting:
-    """An aligner that remembers how many faces it found last."""
-
-    def __init__(self, aligner) -> None:
-        self.aligner, self.count = aligner, 0
-
-    def find(self, image: np.ndarray, **how) -> list:
-        faces = self.aligner.find(image, **how)
-        self.count = len(faces)
-        return faces
+        found = alignment.find(item.path, self.size, self.faces, self.aligner, self.aligned, self.landmarks)
+        return Prepared(found.faces, found.notes)
 
 
 # ---- the loop
@@ -157,6 +139,14 @@ def process(
             return
 
 
+def plan(items: Iterable[Item], ledger: Ledger, identity: str, *, overwrite: bool = False,
+         retry_failed: bool = False) -> Iterator[tuple[Item, ItemDone | None]]:
+    """Each item with the record that `process` would give without work, or None where it would work; makes nothing."""
+    run = _Run(list, list, ledger, identity, overwrite, retry_failed, 1, False)
+    for item in items:
+        yield item, run.known(_Pending(item, time.perf_counter()))
+
+
 class _Run:
     """One call of `process`."""
 
@@ -219,19 +209,19 @@ class _Run:
         """An item known to be done, or given to the workers; None if another process has it in hand."""
         one = _Pending(item, time.perf_counter())
         if self.ledger is not None:
-            one.record = self._known(one)
+            one.record = self.known(one)
             if one.record is None:
                 if not self.ledger.claim(item):
                     return None
                 self.ledger.refresh()  # who had it before may have finished it just now
-                one.record = self._known(one)
+                one.record = self.known(one)
                 if one.record is not None:
                     self.ledger.release(item)
         if one.record is None:
             one.future = self.finders.submit(item)
         return one
 
-    def _known(self, one: _Pending) -> ItemDone | None:
+    def known(self, one: _Pending) -> ItemDone | None:
         """The record of what the ledger tells; to do it again does not mean again what others have done meanwhile."""
         fresh = self.ledger.added_since(one.item)
         if self.overwrite and not fresh:

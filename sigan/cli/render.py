@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from sigan import manifest
+from sigan.cli.pace import Pace
 
 T = TypeVar("T")
 
@@ -113,6 +114,30 @@ def progress(
         for item in iterator:
             bar.advance(task)
             yield item
+
+
+def batch(records: Iterable[T], total: int | None, description: str, quiet: bool = False) -> Iterator[T]:
+    """The records of a batch as they come: with a bar, the rate, what remains and what failed on a terminal, and a line
+    of the same every half minute elsewhere."""
+    pace = Pace(total)
+    if quiet or not interactive():
+        for record in records:
+            pace.add(record.status)
+            if line := pace.due():
+                note(f"{description}: {line}", quiet)
+            yield record
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+               TextColumn("{task.fields[pace]}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, pace="")
+        for record in records:
+            pace.add(record.status)
+            bar.update(task, advance=1, pace=str(pace))
+            yield record
 
 
 def transfers(records: Iterable[T], quiet: bool = False) -> Iterator[T]:
