@@ -3,6 +3,9 @@
 # make check   the linters
 # make docs    writes docs/cli.md anew from the commands
 # make site    builds docs/ and the README as pages into site/
+# make licences writes docs/third-party.md anew from the installed packages
+# make dist    wheel, source and bill of materials (CycloneDX) in dist/
+# make lowest  an environment of the lowest versions that pyproject.toml allows, and a part of the tests in it
 # make bench   measures speed and memory
 # make clean   removes what the others made, the environment too
 #
@@ -12,12 +15,15 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 STYLE ?= watercolor
+# What meets the dependencies most: files, weights, networks, commands.
+LOWEST := $(patsubst %,tests/test_%.py,images cli cli_settings cli_completion cli_render downloads weights bases packs \
+	manifest checkpoints nets_stylegan2 report styles)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/sigan-styles-classic/pyproject.toml plugins/sigan-foundry/pyproject.toml))
 
-.PHONY: demo test check docs site bench clean
+.PHONY: demo test check docs site licences dist lowest bench clean
 
 # The environment is made once, and again when a pyproject changes.
 $(STAMP): pyproject.toml $(PROJECTS:%=%/pyproject.toml)
@@ -45,9 +51,24 @@ docs: $(STAMP)
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+licences: $(STAMP)
+	$(BIN)/python -m supply.licences
+
+dist: $(STAMP)
+	$(BIN)/python -c 'import setuptools.build_meta as b; b.build_sdist("dist"); b.build_wheel("dist")'
+	$(BIN)/python -m supply.sbom dist/sigan.cdx.json
+
+# uv, because pip cannot be asked for the lowest; torch's build for CUDA is several gigabytes.
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) uv
+	.venv-lowest/bin/uv pip install --python .venv-lowest --resolution lowest-direct -e .
+	.venv-lowest/bin/uv pip install --python .venv-lowest pytest hypothesis setuptools
+	.venv-lowest/bin/python -m pytest $(LOWEST)
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) demo site build dist *.egg-info plugins/*/*.egg-info plugins/*/build .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest demo site build dist *.egg-info plugins/*/*.egg-info plugins/*/build .pytest_cache .ruff_cache
 	find sigan plugins tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
