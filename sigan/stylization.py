@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sigan import alignment, bases, images, inversion, pasting, stream, styles
+from sigan import alignment, bases, devices, images, inversion, pasting, stream, styles
 from sigan.errors import ConfigError
 from sigan.events import ItemDone
 from sigan.runtime import resolve_device, resolve_dtype
@@ -81,6 +81,7 @@ class Stylizer:
         self.device = resolve_device(self.config.device)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
         self._packs: dict[str, StylePack] = {}
+        self._room = devices.Room()
         self._worn: set[str] = set()  # the weights that are not the base's
         pack = self._load(style)  # before the base, which takes longer
         self.base = bases.load(self.config.base, device=self.device)
@@ -142,11 +143,13 @@ class Stylizer:
         return keep_color(y.float(), x) if self.config.keep_color else y.float()
 
     def arrays(self, faces: Sequence[AlignedFace | np.ndarray]) -> list[np.ndarray]:
-        """The portraits uint8 [R,R,3] of aligned faces of any square size, computed as one batch."""
-        pixels = [face if isinstance(face, np.ndarray) else face.image for face in faces]
-        if not pixels:
-            return []
-        return images.from_batch(self.batch(images.to_batch([images.resize(p, self.resolution) for p in pixels])))
+        """The portraits uint8 [R,R,3] of aligned faces of any square size, in one batch or in what memory allows."""
+        pixels = [images.resize(f if isinstance(f, np.ndarray) else f.image, self.resolution) for f in faces]
+        return self._room.apply(lambda some: images.from_batch(self.batch(images.to_batch(some))), pixels)
+
+    def notes(self) -> list[str]:
+        """What there is to tell since the last call: that a batch did not fit the memory, and what is done about it."""
+        return self._room.notes()
 
     def stylize(self, face: AlignedFace | np.ndarray) -> Image.Image:
         """The portrait of one aligned face."""
@@ -179,6 +182,7 @@ def stylize_folder(
 ) -> Iterator[ItemDone]:
     """One record per item as it finishes; portraits lie under `out`, and its ledger skips what is done and current.
 
+    A device with no number, where there are several, means all: each draws a part of every batch.
     `overwrite`, `fail_fast`, `retry_failed` and `workers`: see `stream.process`.
     """
     config = stylizer.config
@@ -187,14 +191,20 @@ def stylize_folder(
     if config.paste_back:
         prepare = pasting.Pastable(prepare)
 
+    stylizers = [stylizer] + [Stylizer(stylizer.style, replace(config, device=str(device)))
+                              for device in devices.every(config.device)[1:]]
+    arrays = devices.RoundRobin(one.arrays for one in stylizers)
+
     def compute(faces: list[AlignedFace]) -> list[tuple[AlignedFace, np.ndarray]]:
-        return list(zip(faces, stylizer.arrays(faces)))
+        return list(zip(faces, arrays(faces)))
 
     def save(item: stream.Item, drawn: list[tuple[AlignedFace, np.ndarray]]) -> list[Path]:
         if config.paste_back:
             return pasting.write(item, drawn, out, config.format)
         return stream.write_faces(item, [portrait for _, portrait in drawn], out, config.format)
 
-    return stream.process(items, prepare, compute, save, ledger=ledger or stream.Ledger(out),
-                          identity=stylizer.identity, overwrite=overwrite, retry_failed=retry_failed,
-                          batch_size=config.batch_size, fail_fast=fail_fast, workers=workers)
+    for record in stream.process(items, prepare, compute, save, ledger=ledger or stream.Ledger(out),
+                                 identity=stylizer.identity, overwrite=overwrite, retry_failed=retry_failed,
+                                 batch_size=config.batch_size * len(stylizers), fail_fast=fail_fast, workers=workers):
+        told = tuple(note for one in stylizers for note in one.notes())
+        yield replace(record, notes=record.notes + told) if told else record

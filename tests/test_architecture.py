@@ -20,7 +20,7 @@ FLOORS = (
     ("images", "pictures", "metadata", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "cropping", "detection", "mixing", "losses", "stream", "sources", "destinations", "ledger",
-     "locks", "workers", "figures", "matting", "pasting", "references"),
+     "locks", "workers", "figures", "matting", "pasting", "devices", "references"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
      "appearance", "finetuning", "sitters", "trials", "states", "tradeoff", "charts"),
     ("training", "preflight", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
@@ -34,7 +34,7 @@ ALLOWED_SIDEWAYS = {("report", "evaluation")}
 ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
-    "PIL": {"images", "pictures", "metadata", "alignment", "cropping", "matting", "pasting", "stylization", "identity",
+    "PIL": {"images", "charts", "pictures", "metadata", "alignment", "cropping", "matting", "pasting", "stylization", "identity",
             "report", "study", "cli"},
     "dlib": {"detection", "identity", "cli.doctor"},
     "requests": {"downloads"},
@@ -142,7 +142,7 @@ def test_a_net_knows_tensors_only(name):
     assert foreign == set()
 
 
-@pytest.mark.parametrize("path", sorted(p for folder in ("sigan", "plugins", "tests", "benchmarks", "examples", "docs")
+@pytest.mark.parametrize("path", sorted(p for folder in ("sigan", "plugins", "tests", "benchmarks", "examples", "docs", "supply")
                                         for p in (ROOT / folder).rglob("*.py") if "build" not in p.parts),
                          ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_short(path):
