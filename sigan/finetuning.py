@@ -5,54 +5,86 @@ Letters: x pictures [N,3,R,R] in [-1,1], ws codes [N,L,C], K references, P peopl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from sigan import losses
+from sigan.captured import Captured
 
 BETAS = (0.0, 0.99)  # of Adam, the authors' code
-CHUNK = 8  # pictures at once where memory matters
+CHUNK = 8  # pictures of 256² at once where memory matters and nothing is learned
+KEPT_BYTES = 2**30  # of features in full precision; more are kept in half of it
+FLOAT16_MAX = 65504.0
+ACTIVATIONS = 5  # tensors as large as a layer's output that training on a batch holds at once, about
+ROOM = 2 * 2**30  # bytes of activations on a CPU; on a GPU, half of what is free
+
+
+def at_once(side: int) -> int:
+    """How many pictures of a side are drawn or looked at together."""
+    return max(1, min(CHUNK, CHUNK * 256**2 // side**2))
+
+
+@torch.no_grad()
+def draw(synthesis: nn.Module, ws: Tensor) -> Iterator[Tensor]:
+    """The pictures of codes [N,L,C], a few at a time."""
+    for part in ws.split(at_once(synthesis.resolutions[-1])):
+        yield synthesis(part)
 
 
 class Targets:
-    """Features of pictures that a net is drawn towards; `targets[index]` gives those of some of them."""
+    """Features of pictures that a net is drawn towards, computed once; `targets[index]` gives those of some of them.
 
-    @torch.no_grad()
-    def __init__(self, loss: losses.PerceptualLoss, x: Tensor):
-        parts = [loss.features(part) for part in x.split(CHUNK)]
-        self.taps = [torch.cat(same) for same in zip(*parts)]
+    pictures: x, or parts of it one after the other, `count` in all. Where all features together would take more than
+    a gigabyte they are kept in half precision.
+    """
+
+    def __init__(self, loss: losses.PerceptualLoss, pictures: Tensor | Iterable[Tensor], count: int | None = None):
+        if isinstance(pictures, Tensor):
+            count, pictures = len(pictures), pictures.split(at_once(pictures.shape[-1]))
+        kept: list[list[Tensor]] = []
+        for x in pictures:
+            with torch.no_grad():
+                taps = loss.features(x)
+            half = count is not None and sum(tap.nbytes for tap in taps) * count > KEPT_BYTES * len(x)
+            kept.append([tap.clamp(-FLOAT16_MAX, FLOAT16_MAX).half() if half else tap for tap in taps])
+        self.taps = [torch.cat(same) for same in zip(*kept)]
 
     def __len__(self) -> int:
         return len(self.taps[0])
 
-    def __getitem__(self, index: Tensor) -> list[Tensor]:
-        return [tap[index] for tap in self.taps]
+    def __getitem__(self, index: Tensor | slice) -> list[Tensor]:
+        return [tap[index].float() if tap.dtype == torch.float16 else tap[index] for tap in self.taps]
 
 
 class Finetuner:
     """Adam on `synthesis`: references redrawn, people kept, people's values spread as the references'.
 
     identity, statistics: weights of the two terms on people; the references' own weighs 1. scale: a parameter's name
-    -> its learning rate as a share of the step's; 0 leaves it as it is.
+    -> its learning rate as a share of the step's; 0 leaves it as it is. half: compute in bfloat16, the weights and
+    their averages stay in single precision; by default on GPUs that have it. chunk: pictures at once; by default as
+    many as fit the memory. Fewer than a step has are the same step: gradients add up.
     """
 
     def __init__(self, synthesis: nn.Module, loss: losses.PerceptualLoss, references: Targets,
                  people: Targets | None = None, *, identity: float = 0.0, statistics: float = 0.0,
-                 scale: Callable[[str], float] = lambda name: 1.0):
+                 scale: Callable[[str], float] = lambda name: 1.0, half: bool | None = None, chunk: int | None = None):
         self.synthesis, self.loss = synthesis, loss
         self.references, self.people = references, people
         self.identity, self.statistics = identity, statistics
-        with torch.no_grad():
-            self.spread = losses.distributions(references.taps)
+        self.device = references.taps[0].device
+        self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported() if half is None else half
+        self.chunk = chunk or fitting(synthesis, self.device)
+        self.spread = losses.distributions(loss.values(references[:]))
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in synthesis.named_parameters():
             parameter.requires_grad_(scale(name) > 0)
             if parameter.requires_grad:
                 rates.setdefault(scale(name), []).append(parameter)
         self.optimiser = torch.optim.Adam([{"params": same, "scale": rate} for rate, same in rates.items()],
-                                          betas=BETAS)
+                                          betas=BETAS, fused=True)
+        self.gradients = Captured(self._gradients, self._clear) if self.device.type == "cuda" else self._gradients
 
     def step(self, ws: Tensor, people: Tensor | None = None, chosen: Tensor | None = None, *,
              lr: float) -> dict[str, float]:
@@ -60,28 +92,69 @@ class Finetuner:
 
         ws [K,L,C] stand for the references, people [P,L,C] for the pictures `chosen` [P] of the people.
         """
-        parts = dict(self._terms(ws, people, chosen))
-        total = sum(parts.values())
-        if torch.isfinite(total):
+        self._clear()
+        parts = self.gradients(ws, people, None if chosen is None else chosen.to(self.device))
+        told = dict(zip(parts, torch.stack(list(parts.values())).tolist()))
+        if torch.isfinite(torch.tensor(sum(told.values()))):
             for group in self.optimiser.param_groups:
                 group["lr"] = lr * group["scale"]
-            self.optimiser.zero_grad()
-            total.backward()
             self.optimiser.step()
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return told
 
-    def _terms(self, ws: Tensor, people: Tensor | None, chosen: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        k = len(ws)
-        taps = self.loss.features(self.synthesis(ws if people is None else torch.cat([ws, people])))
-        yield "style", self.loss.distance([t[:k] for t in taps], self.references.taps).mean()
-        if people is None:
-            return
-        drawn = [t[k:] for t in taps]
-        if self.identity:
-            yield "identity", self.identity * self.loss.distance(drawn, self.people[chosen]).mean()
-        if self.statistics:
-            distance = losses.distribution_distance(losses.distributions(drawn), self.spread)
-            yield "statistics", self.statistics * distance
+    def _clear(self) -> None:
+        self.optimiser.zero_grad(set_to_none=self.device.type != "cuda")  # a captured step writes where it did before
+
+    def _gradients(self, ws: Tensor, people: Tensor | None, chosen: Tensor | None) -> dict[str, Tensor]:
+        """The weighted terms; their gradients are added to the parameters'."""
+        codes = ws if people is None else torch.cat([ws, people])
+        k, parts, pull = len(ws), {}, []
+        spread = bool(self.statistics) and people is not None
+        if spread and len(codes) > self.chunk:  # these terms see all people together: first what they ask of each
+            parts["statistics"], pull = self._pull(people)
+        for start in range(0, len(codes), self.chunk):
+            taps = self._features(codes[start : start + self.chunk])
+            end = start + len(taps[0])
+            found = dict(self._terms(taps, start, k, len(codes) - k, chosen))
+            total = sum(found.values())
+            drawn = [tap[max(k - start, 0) :] for tap in self.loss.values(taps)]
+            if spread and not pull:
+                found["statistics"] = self._statistics(drawn)
+                total = total + found["statistics"]
+            elif spread and end > k:
+                total = total + sum((tap * grad[max(start, k) - k : end - k]).sum() for tap, grad in zip(drawn, pull))
+            total.backward()
+            for name, value in found.items():
+                parts[name] = parts.get(name, 0) + value.detach()
+        return {name: parts[name] for name in ("style", "identity", "statistics") if name in parts}
+
+    def _features(self, ws: Tensor) -> list[Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            taps = self.loss.features(self.synthesis(ws))
+        return [tap.float() for tap in taps] if self.half else taps
+
+    def _terms(self, taps: list[Tensor], start: int, k: int, p: int,
+               chosen: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        """The references' and the people's own terms for the pictures from `start` on, of k and p in all."""
+        own, end = max(k - start, 0), start + len(taps[0])
+        if own:
+            distances = self.loss.distance([tap[:own] for tap in taps], self.references[start : min(end, k)])
+            yield "style", distances.sum() / k
+        if self.identity and end > k:
+            targets = self.people[chosen[max(start, k) - k : end - k]]
+            yield "identity", self.identity * self.loss.distance([tap[own:] for tap in taps], targets).sum() / p
+
+    def _statistics(self, drawn: list[Tensor]) -> Tensor:
+        return self.statistics * losses.distribution_distance(losses.distributions(drawn), self.spread)
+
+    def _pull(self, people: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The distribution term of all people, and its gradient for their features."""
+        with torch.no_grad():
+            parts = [self.loss.values(self._features(part)) for part in people.split(self.chunk)]
+            drawn = [torch.cat(same) for same in zip(*parts)]
+        for tap in drawn:
+            tap.requires_grad_()
+        term = self._statistics(drawn)
+        return term.detach(), list(torch.autograd.grad(term, drawn))
 
     def state_dict(self) -> dict:
         """All that a step changes, for `load_state_dict`: a training that goes on is the same as one never stopped."""
@@ -90,3 +163,11 @@ class Finetuner:
     def load_state_dict(self, state: dict) -> None:
         self.synthesis.load_state_dict(state["synthesis"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def fitting(synthesis: nn.Module, device: torch.device) -> int:
+    """How many pictures a step can learn from at once in the memory there is; one always."""
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else ROOM
+    values = sum(layer.noise_const.numel() * len(layer.weight) for layer in synthesis.modules()
+                 if hasattr(layer, "noise_const"))
+    return max(1, room // (4 * ACTIVATIONS * values))

@@ -35,6 +35,10 @@ class PerceptualLoss(Protocol):
         """Taps [N,C,h,w] of pictures."""
         ...
 
+    def values(self, taps: list[Tensor]) -> list[Tensor]:
+        """Those of the taps whose `distributions` are compared, the picture first."""
+        ...
+
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         """Of two pictures' features, differentiable.  -> [N]"""
         ...
@@ -53,8 +57,11 @@ class DiscriminatorFeatures:
         self.net = discriminator
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The picture itself, then the net's taps."""
-        return [x, *self.net.features(x)]
+        """The picture itself, then the net's taps. Of pictures above 256² what is as fine as those of 256² are."""
+        return [_reduced(x), *(tap for tap in self.net.features(x) if tap.shape[-1] <= LOSS_SIZE // 2)]
+
+    def values(self, taps: list[Tensor]) -> list[Tensor]:
+        return taps[:FINEST]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
@@ -96,11 +103,19 @@ class LpipsVgg:
         self.net = (net or lpips_net("vgg")).to(device).eval().requires_grad_(False)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The resized picture alone: VGG's own features of every picture of a training would fill the memory."""
-        return [x if x.shape[-1] <= LOSS_SIZE else F.interpolate(x, size=(LOSS_SIZE, LOSS_SIZE), mode="area")]
+        """The resized picture, then the trunk's taps, each pixel's of unit length."""
+        x = _reduced(x)
+        return [x, *self.net.features(x)]
+
+    def values(self, taps: list[Tensor]) -> list[Tensor]:
+        return taps[:1]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-        return self.net(a[0], b[0]).flatten()
+        return self.net.distance(a[1:], b[1:]).flatten()
+
+
+def _reduced(x: Tensor) -> Tensor:
+    return x if x.shape[-1] <= LOSS_SIZE else F.interpolate(x, size=(LOSS_SIZE, LOSS_SIZE), mode="area")
 
 
 def lpips_net(trunk: str = "vgg") -> Lpips:

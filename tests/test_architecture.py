@@ -22,7 +22,7 @@ FLOORS = (
     ("bases", "alignment", "cropping", "detection", "mixing", "losses", "stream", "sources", "destinations", "ledger",
      "locks", "workers", "figures", "matting", "pasting", "devices", "references"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
-     "appearance", "finetuning", "sitters", "trials", "states", "tradeoff", "charts"),
+     "appearance", "captured", "finetuning", "sitters", "trials", "states", "tradeoff", "charts"),
     ("training", "preflight", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )

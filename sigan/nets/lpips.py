@@ -78,6 +78,7 @@ class Lpips(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """The taps, each pixel's features of unit length."""
+        x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         taps = self.net((x - self.shift) / self.scale)
         return [tap / (tap.square().sum(1, keepdim=True).sqrt() + EPSILON) for tap in taps]
 

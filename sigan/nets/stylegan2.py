@@ -119,7 +119,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: str) -> Tensor:
         styles = self.affine(w)
-        if len(x) == 1 and not torch.is_grad_enabled():
+        if len(x) == 1:
             return self._alone(x, styles, noise)
         x = modulated_conv2d(x, self.weight, styles, self.fir, up=self.up)
         bias = self.bias[None, :, None, None]
@@ -128,7 +128,7 @@ class StyledConv(nn.Module):
         return scale_bias_lrelu(x, demodulation(self.weight, styles), bias)
 
     def _alone(self, x: Tensor, styles: Tensor, noise: str) -> Tensor:
-        """The same for one picture that nobody trains on, in less than half the time on a CPU."""
+        """The same for one picture: less than half the time on a CPU, a third of the memory when it is trained on."""
         scale = demodulation(self.weight, styles) * LRELU_GAIN
         x = folded_conv2d(x, self.weight, styles, self.fir, scale, self.bias * LRELU_GAIN, up=self.up)
         if noise == "const":
@@ -147,7 +147,7 @@ class ToRGB(nn.Module):
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, img: Tensor | None) -> Tensor:
-        if len(x) == 1 and not torch.is_grad_enabled():
+        if len(x) == 1:
             y = folded_conv2d(x, self.weight, self.affine(w), self.fir, bias=self.bias)
         else:
             y = modulated_conv2d(x, self.weight, self.affine(w), self.fir)
@@ -213,8 +213,7 @@ class Block(nn.Module):
         """ws [N,3,C] (2 at 4x4): conv0, conv1, torgb; returns features [N,C,r,r] and picture [N,3,r,r]."""
         if self.resolution == 4:
             x = self.const.expand(len(ws), -1, -1, -1)
-            if not torch.is_grad_enabled():
-                x = x.contiguous(memory_format=torch.channels_last)  # what follows keeps it: faster on CPUs
+            x = x.contiguous(memory_format=torch.channels_last)  # what follows keeps it: faster on CPUs
         else:
             x = self.conv0(x, ws[:, 0], noise)
             ws = ws[:, 1:]
