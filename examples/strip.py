@@ -1,6 +1,6 @@
 """Writes the strip of the README: each row a face, its inversion, then one picture for each style.
 
-`python examples/strip.py SHEET.png PICTURES... [--styles watercolor,line,pencil] [--nasa]`; `--nasa` adds the
+`python examples/strip.py SHEET.jpg PICTURES... [--styles watercolor,line,pencil] [--nasa]`; `--nasa` adds the
 public-domain portrait of Eileen Collins that scikit-image carries (`pip install scikit-image`).
 """
 
@@ -40,7 +40,8 @@ def main() -> None:
     for style in arguments.styles.split(","):
         stylizer = sigan.Stylizer(style)
         columns.append([np.asarray(stylizer.stylize(face)) for face in found])
-    images.write(arguments.sheet, images.contact_sheet([list(row) for row in zip(*columns)], cell=base.resolution))
+    sheet = images.contact_sheet([list(row) for row in zip(*columns)], cell=base.resolution)
+    images.write(arguments.sheet, sheet, "jpeg")
 
 
 if __name__ == "__main__":
