@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,7 +146,24 @@ class Stylizer:
     def arrays(self, faces: Sequence[AlignedFace | np.ndarray]) -> list[np.ndarray]:
         """The portraits uint8 [R,R,3] of aligned faces of any square size, in one batch or in what memory allows."""
         pixels = [images.resize(f if isinstance(f, np.ndarray) else f.image, self.resolution) for f in faces]
-        return self._room.apply(lambda some: images.from_batch(self.batch(images.to_batch(some))), pixels)
+        return self._room.apply(self._draw, pixels)
+
+    def _draw(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The portraits of faces uint8 [R,R,3].
+
+        On a processor each is computed alone, by one thread: sums then come in one order only, and a portrait has the
+        same bytes in whatever batch, with any number of threads, here or on another machine of the kind.
+        """
+        x = images.to_batch(pixels)
+        if self.device.type != "cpu":
+            return images.from_batch(self.batch(x))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(min(threads, len(x))) as pool:
+                return images.from_batch(torch.cat(list(pool.map(self.batch, x.split(1)))))
+        finally:
+            torch.set_num_threads(threads)
 
     def notes(self) -> list[str]:
         """What there is to tell since the last call: that a batch did not fit the memory, and what is done about it."""

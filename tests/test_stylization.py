@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sigan import images, inversion, packs, stream, styles
+from sigan import alignment, images, inversion, packs, pasting, stream, styles
 from sigan.errors import ConfigError, PackError, UnknownStyleError
 from sigan.stylization import StylizeConfig, Stylizer, keep_color, stylize_folder
 
@@ -61,8 +61,14 @@ def test_the_portrait_is_the_inversion_drawn_by_the_pack(style, tiny_base, tiny_
 def test_a_picture_does_not_depend_on_its_batch(style, tiny_base):
     stylizer = Stylizer(style, StylizeConfig(**CPU))
     every = faces(tiny_base)
-    together = stylizer.arrays(every)
-    assert all(near(one, stylizer.arrays([face])[0]) for one, face in zip(together, every))
+    together, before = stylizer.arrays(every), torch.get_num_threads()
+    try:
+        for threads in (1, 3):  # to the byte, on a processor
+            torch.set_num_threads(threads)
+            assert all(np.array_equal(one, stylizer.arrays([face])[0]) for one, face in zip(together, every))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     assert stylizer.arrays([]) == []
 
 
@@ -215,3 +221,75 @@ def test_a_folder_gives_what_single_faces_give(style, tiny_base, tmp_path):
         assert near(images.read(tmp_path / f"out/{k}.png"), np.asarray(stylizer.stylize(picture)))
     again = list(stylize_folder(stylizer, items, tmp_path / "out"))
     assert [record.status for record in again] == ["skipped"] * 5
+
+
+# ---- back into the picture
+
+def group(path: Path, alpha: bool = False, **how) -> Path:
+    """Two pretended faces side by side, with metadata if `how` says so."""
+    pixels = np.random.default_rng(3).integers(0, 255, (96, 192, 4 if alpha else 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **how)
+    return path
+
+
+def pasted(style: str, source: Path, out: Path, **options):
+    stylizer = Stylizer(style, StylizeConfig(paste_back=True, **options, **CPU))
+    return list(stylize_folder(stylizer, stream.find_inputs(source), out))
+
+
+def test_paste_back_is_paste_of_the_portraits(style, tiny_base, pretend_faces, tmp_path):
+    path = group(tmp_path / "in.png")
+    [record] = pasted(style, path, tmp_path / "out")
+    found = alignment.align(path, tiny_base.resolution, "all")
+    expected = pasting.paste(images.read(path), found, Stylizer(style, StylizeConfig(**CPU)).arrays(found))
+    assert record.faces == 2 and near(images.read(tmp_path / "out/in.png"), expected)
+    assert not near(expected, images.read(path))
+
+
+def test_paste_back_keeps_alpha_and_metadata(style, pretend_faces, tmp_path):
+    exif = Image.Exif()
+    exif[0x013B] = "Anna"  # the artist
+    path = group(tmp_path / "in.png", alpha=True, exif=exif, dpi=(300, 300))
+    pasted(style, path, tmp_path / "out")
+    with Image.open(path) as before, Image.open(tmp_path / "out/in.png") as after:
+        assert after.mode == "RGBA" and np.array_equal(before.getchannel("A"), after.getchannel("A"))
+        assert after.getexif()[0x013B] == "Anna" and after.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_paste_back_takes_everyone_unless_told(style, pretend_faces, tmp_path):
+    assert StylizeConfig().faces == "largest" and StylizeConfig(paste_back=True).faces == "all"
+    [record] = pasted(style, group(tmp_path / "in.png"), tmp_path / "out", faces="largest")
+    assert record.faces == 1
+
+
+def test_small_faces_stay_as_they_are_and_it_is_said(style, pretend_faces, tmp_path, monkeypatch):
+    path = group(tmp_path / "in.png")
+    sides = [pasting.side(face) for face in alignment.align(path, 32, "all")]
+    monkeypatch.setattr(pasting, "LEAST_SIDE", 1 + sides[0])
+    monkeypatch.setattr(pasting, "side", lambda face: sides[0] + (9 if face.quad[0, 0] > 90 else 0))
+    [record] = pasted(style, path, tmp_path / "out")
+    assert record.faces == 1 and [note for note in record.notes if "1 of 2 faces left as they are" in note]
+    changed = (images.read(path) != images.read(tmp_path / "out/in.png")).any(2)
+    assert changed[:, 120:].any() and not changed[:, :90].any()
+    monkeypatch.setattr(pasting, "LEAST_SIDE", 1000)
+    [record] = pasted(style, path, tmp_path / "none")
+    assert record.status == "failed" and "2 faces, each framed by fewer than 1000 pixels" in record.error.message
+
+
+def test_an_input_that_vanishes_before_it_is_written_is_one_failure(style, pretend_faces, tmp_path, monkeypatch):
+    group(tmp_path / "in/a.png"), group(tmp_path / "in/b.png")
+    arrays = Stylizer.arrays
+
+    def vanish(self, faces):
+        (tmp_path / "in/a.png").unlink(missing_ok=True)
+        return arrays(self, faces)
+
+    monkeypatch.setattr(Stylizer, "arrays", vanish)
+    first, second = pasted(style, tmp_path / "in", tmp_path / "out")
+    assert (first.status, second.status) == ("failed", "ok") and "a.png: no such file" in first.error.message
+
+
+def test_paste_back_decides_a_picture(style):
+    assert (Stylizer(style, StylizeConfig(paste_back=True, **CPU)).identity
+            != Stylizer(style, StylizeConfig(faces="all", **CPU)).identity)
