@@ -1,0 +1,196 @@
+"""What a worker of the cluster does: builds the models once, then works at one block of inputs after another.
+
+A block is a run of the local engine over a few inputs, with a ledger of its own that begins with what the run's ledger
+knows of them. Its lines go back with the records. So pictures, records and lines are the local engine's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sigan import alignment, ledger, stylization
+from sigan.errors import OutputError, SiganError, WeightsError
+from sigan.events import Failure, ItemDone
+from sigan.sources import Item
+from sigan.stream import CLASH, REMEMBERED
+from sigan_ray import places
+
+TRANSFERS = 8  # at a time, of one worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told once. `out` is an absolute path or a URL, `mark` a file there that all must see."""
+
+    pack: Any
+    config: stylization.StylizeConfig
+    identity: str
+    out: str
+    mark: str
+    overwrite: bool
+    retry_failed: bool
+    workers: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input as it travels: where every worker finds it, and the last line of the run's ledger about it."""
+
+    index: int
+    place: str
+    relative: str
+    keep_extension: bool
+    line: dict[str, Any] | None
+    stamp: list | None = None  # of an object in a store, once it was looked at
+
+    @property
+    def item(self) -> Item:
+        return Item(Path(self.place), Path(self.relative), self.keep_extension)
+
+
+@dataclass(frozen=True)
+class Done:
+    """One input's record, with paths as the workers see them, and the line for the run's ledger if there is one."""
+
+    index: int
+    record: ItemDone
+    line: dict[str, Any] | None = None
+
+
+def failed(entry: Entry, error: SiganError) -> Done:
+    """The outcome of an input that did not come as far as the local engine."""
+    failure = Failure(type(error).__name__, error.message, error.hint)
+    notes = (CLASH,) * entry.keep_extension
+    return Done(entry.index, ItemDone(entry.place, (), "failed", 0, 0.0, failure, notes))
+
+
+class Worker:
+    """Called with a packed list of `Entry`, gives the packed list of their `Done`, or the error that ends the run.
+
+    Ray Data sees one row of bytes for each block: it would take the fields of anything else apart.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._models: tuple[stylization.Stylizer, alignment.DlibAligner] | None = None
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        return {"block": [pickle.dumps(self._outcome(pickle.loads(row))) for row in rows["block"]]}
+
+    def _outcome(self, entries: list[Entry]) -> list[Done] | Exception:
+        try:
+            return list(self._done(entries))
+        except SiganError as error:  # it would end a local run, too; the driver raises it
+            return error
+        except Exception as error:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+
+    def _built(self) -> tuple[stylization.Stylizer, alignment.DlibAligner]:
+        """The models, built at the first block: what is wrong with them is then told like any error."""
+        if self._models is None:
+            node = os.uname().nodename
+            if not places.holds(self.job.mark):
+                raise OutputError(f"{self.job.out}: the node {node} of the cluster does not see this folder",
+                                  "mount it under the same path on every node, or write to a URL")
+            stylizer = stylization.Stylizer(self.job.pack, self.job.config)
+            if stylizer.identity != self.job.identity:
+                raise WeightsError(f"base '{self.job.config.base}' is another on the node {node} of the cluster",
+                                   "install the same sigan and the same base on every node")
+            self._models = stylizer, alignment.DlibAligner()
+        return self._models
+
+    def _done(self, entries: list[Entry]) -> Iterator[Done]:
+        """The outcome of each entry, in order."""
+        stylizer, aligner = self._built()
+        with tempfile.TemporaryDirectory(prefix="sigan-ray-") as folder, ThreadPoolExecutor(TRANSFERS) as threads:
+            stage = Stage(self.job, Path(folder))
+            staged = list(threads.map(stage.bring, entries))
+            todo = [(entry, one) for entry, one in zip(entries, staged) if isinstance(one, Entry)]
+            book = ledger.Ledger(stage.out, stage.book(entry for entry, _ in todo))
+            records = stylization.stylize_folder(
+                stylizer, [one.item for _, one in todo], stage.out, overwrite=self.job.overwrite,
+                retry_failed=self.job.retry_failed, workers=self.job.workers, aligner=aligner, ledger=book)
+            sent = iter([threads.submit(stage.send, entry, one, record, book.last(one.item))
+                         for (entry, one), record in zip(todo, records)])
+            for one in staged:
+                yield one if isinstance(one, Done) else next(sent).result()
+
+
+class Stage:
+    """A folder of the worker's, where what is in an object store is brought, and from where it is sent to one."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.folder = job, folder
+        self.out = folder / "out" if places.is_url(job.out) else Path(job.out)
+        self._tail = ledger.input_key(os.devnull, job.identity)[-ledger.TAIL:]
+
+    def book(self, entries) -> Path:
+        """A ledger file that knows of the entries what the run's ledger knows."""
+        path = self.folder / "ledger.jsonl"
+        path.write_text("".join(json.dumps(entry.line) + "\n" for entry in entries if entry.line), "ascii")
+        return path
+
+    def bring(self, entry: Entry) -> Entry | Done:
+        """The entry with its file on this machine; or its outcome, where that is known or the file does not come."""
+        if not places.is_url(entry.place) and not places.is_url(self.job.out):
+            return entry  # the local engine looks after all
+        try:
+            stamp = places.stamp(entry.place)
+            known = self._known(entry)
+            if known and stamp and stamp == entry.line["stamp"]:
+                return known
+            path = Path(entry.place)
+            if places.is_url(entry.place):
+                path = self.folder / "in" / entry.relative
+                path.parent.mkdir(parents=True, exist_ok=True)
+                places.fetch(entry.place, path)
+            if known and ledger.input_key(path, self.job.identity) == entry.line["key"]:
+                return replace(known, line={**entry.line, "stamp": stamp} if stamp else None)
+        except SiganError as error:
+            return failed(entry, error)
+        return replace(entry, place=str(path), stamp=stamp if places.is_url(entry.place) else None)
+
+    def _known(self, entry: Entry) -> Done | None:
+        """What the run's ledger tells of an input if it has not changed; None if it is to be done in any case."""
+        line = entry.line
+        if not line or self.job.overwrite or line["key"][-ledger.TAIL:] != self._tail:
+            return None
+        if line.get("error"):
+            failure = Failure(*(str(line["error"].get(name, "")) for name in ("type", "message", "hint")))
+            record = ItemDone(entry.place, (), "failed", 0, 0.0, failure, (REMEMBERED,))
+            return None if self.job.retry_failed else Done(entry.index, record)
+        outputs = tuple(places.join(self.job.out, name) for name in line["outputs"])
+        if not all(map(places.holds, outputs)):
+            return None
+        return Done(entry.index, ItemDone(entry.place, outputs, "skipped", len(outputs), 0.0))
+
+    def send(self, entry: Entry, staged: Entry, record: ItemDone, line: dict[str, Any] | None) -> Done:
+        """The outcome of an input that was worked at, with its results where they belong."""
+        line = None if line == entry.line else line
+        names = [os.path.relpath(path, self.out).replace(os.sep, "/") for path in record.outputs]
+        outputs = [places.join(self.job.out, name) for name in names]
+        if places.is_url(self.job.out) and line:
+            try:
+                for path, output in zip(record.outputs, outputs):
+                    places.put(Path(path), output)
+                self._withdraw(entry, names)
+            except SiganError as error:
+                return failed(entry, error)
+        if line and staged.stamp:
+            line = {**line, "stamp": staged.stamp}
+        told = record.error and replace(record.error, message=record.error.message.replace(staged.place, entry.place))
+        return Done(entry.index, replace(record, source=entry.place, outputs=tuple(outputs), error=told), line)
+
+    def _withdraw(self, entry: Entry, names: list[str]) -> None:
+        """Takes away what an earlier run with these options wrote for this input and this one did not."""
+        if entry.line and entry.line["key"][-ledger.TAIL:] == self._tail:
+            for name in set(entry.line["outputs"]) - set(names):
+                places.remove(places.join(self.job.out, name))

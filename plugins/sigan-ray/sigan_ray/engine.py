@@ -1,0 +1,221 @@
+"""The engine: cuts the inputs into blocks, has Ray Data hand them to the workers, and keeps the run's one ledger."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sigan import ledger
+from sigan.errors import ConfigError, InputError
+from sigan.events import Failure, ItemDone
+from sigan.sources import Item
+from sigan_ray import places
+
+BLOCK = 16  # inputs: few enough to lose with a machine, enough to make Ray's 10 ms a block nothing
+TRIES = 3  # of a block after its worker died: a machine may be lost, a picture that kills its worker must not go on
+SAVED = 30.0  # seconds between two copies of the ledger into an object store
+
+
+def stylize(
+    stylizer,
+    items: Sequence[Item],
+    out: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    fail_fast: bool = False,
+    retry_failed: bool = False,
+    address: str = "auto",
+    cpus: float = 1,
+    gpus: float | None = None,
+    block: int = BLOCK,
+) -> Iterator[ItemDone]:
+    """One record per item, in order, as blocks of them finish on the Ray cluster at `address`; the files of a local run.
+
+    `address`: HOST:PORT, "auto" (RAY_ADDRESS, or the cluster this machine belongs to) or "local" (one of this machine
+    alone, for this run). `cpus` and `gpus` are what each worker takes; a tenth of a GPU puts ten workers on one. None:
+    a whole one where the cluster has any. Blocks whose worker died `TRIES` times are tried again one by one, and what
+    kills its worker then is a failed record; these records come last.
+    """
+    cpus, block = float(cpus), int(block)
+    if cpus <= 0 or block < 1 or (gpus is not None and float(gpus) < 0):
+        raise ConfigError(f"cpus {cpus:g}, gpus {gpus}, block {block}: one of them is too small")
+    given, out = os.fspath(out), places.parse(out)
+    target = out if places.is_url(out) else os.path.abspath(out)
+    with ExitStack() as stack:
+        ray = stack.enter_context(_cluster(address))
+        book, mark = stack.enter_context(_book(target, items))
+        from sigan_ray.blocks import Entry, Job, failed
+
+        if gpus is None:
+            gpus = 1 if ray.cluster_resources().get("GPU") and stylizer.device.type != "cpu" else 0
+        job = Job(stylizer.pack, stylizer.config, stylizer.identity, target, mark, overwrite, retry_failed,
+                  max(1, int(cpus)))
+        needs = {"num_cpus": cpus, **({"num_gpus": float(gpus)} if float(gpus) else {})}
+
+        def entry(index: int) -> Entry:
+            item, place = items[index], places.parse(items[index].path)
+            place = place if places.is_url(place) else os.path.abspath(place)
+            return Entry(index, place, str(item.relative), item.keep_extension, book.last(item))
+
+        def told(done) -> ItemDone:
+            """The record as the caller wrote the paths, once the ledger has its line."""
+            item, line, record = items[done.index], done.line, done.record
+            if line and line.get("error"):
+                book.record_failure(item, line["key"], Failure(**line["error"]), line.get("stamp"))
+            elif line:
+                book.record(item, line["key"], [book.out / name for name in line["outputs"]], line.get("stamp"))
+            source = os.fspath(item.path)
+            error = record.error and replace(record.error, message=record.error.message.replace(record.source, source))
+            outputs = tuple(places.join(out, os.path.relpath(path, target)) if not places.is_url(target) else path
+                            for path in record.outputs)
+            return replace(record, source=source, outputs=outputs, error=error)
+
+        left = dict.fromkeys(range(len(items)))
+        for size in dict.fromkeys((block, 1)):
+            for done in _run(ray, [entry(index) for index in left], job, size, needs):
+                del left[done.index]
+                record = told(done)
+                yield record
+                if fail_fast and record.status == "failed":
+                    return
+            if not left:
+                return
+        for index in left:
+            one = entry(index)
+            error = InputError(f"{one.place}: the worker that had it ended {TRIES + 1} times",
+                               "is the file damaged, or memory short? the local engine says which")
+            yield told(failed(one, error))
+            if fail_fast:
+                return
+
+
+def _run(ray, entries: list, job, size: int, needs: dict[str, float]) -> Iterator:
+    """The outcomes of the entries, in order; what is missing was in a block whose worker died too often."""
+    from sigan_ray.blocks import Worker
+
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = context.print_on_execution_start = False
+    with ray.data.DataContext.current(context):
+        rows = [{"block": pickle.dumps(entries[k:k + size])} for k in range(0, len(entries), size)]
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Worker, fn_constructor_args=(job,), batch_size=1, max_task_retries=TRIES,
+            compute=ray.data.ActorPoolStrategy(min_size=1), **needs)
+        for row in done.iter_rows():
+            outcome = pickle.loads(row["block"])
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield from outcome
+
+
+# ---- the cluster
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Any]:
+    """The module ray, connected; a connection that is there already is used and stays."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its core writes to stderr, where the records are
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import logging
+
+    import ray
+    import ray.data
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield ray
+        return
+    _reach(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {error}".splitlines()[0],
+                          "`ray start --head` starts one; --address local makes one of this machine alone") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Passes when something answers at HOST:PORT: Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "://" in address:
+        if address not in ("auto", "local") and "://" not in address:
+            raise ConfigError(f"the address is {address!r}; it must be HOST:PORT, auto or local")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {getattr(error, 'strerror', None) or error}",
+                          "`ray start --head` starts one and says its address") from error
+
+
+# ---- the ledger
+
+@contextmanager
+def _book(target: str, items: Sequence[Item]) -> Iterator[tuple[ledger.Ledger, str]]:
+    """The run's ledger, and the place of a file that only who sees the output folder can see."""
+    name = f".sigan-ray.{uuid.uuid4().hex[:8]}.part"  # a killed run's is swept with its unfinished files
+    mark = places.join(target, name)
+    if not places.is_url(target):
+        book = ledger.Ledger(target)
+        with book.working(list(dict.fromkeys(book.out / item.relative.parent for item in items))):
+            Path(mark).write_text("sigan-ray\n", "ascii")
+            try:
+                yield book, mark
+            finally:
+                Path(mark).unlink(missing_ok=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="sigan-ray-") as folder:
+        kept = places.join(target, ledger.LEDGER)
+        if places.holds(kept):
+            places.fetch(kept, Path(folder, ledger.LEDGER))
+        book = _Stored(folder, kept)
+        Path(folder, name).write_text("sigan-ray\n", "ascii")
+        places.put(Path(folder, name), mark)
+        try:
+            yield book, mark
+        finally:
+            book.save()
+            places.remove(mark)
+
+
+class _Stored(ledger.Ledger):
+    """A ledger in a folder of this machine, copied whole into an object store now and then: nothing is added to there."""
+
+    def __init__(self, folder: str, kept: str) -> None:
+        super().__init__(folder)
+        self.kept, self._saved, self._changed = kept, time.monotonic(), False
+
+    def record(self, *line) -> None:
+        super().record(*line)
+        self._note()
+
+    def record_failure(self, *line) -> None:
+        super().record_failure(*line)
+        self._note()
+
+    def _note(self) -> None:
+        self._changed = True
+        if time.monotonic() - self._saved > SAVED:
+            self.save()
+
+    def save(self) -> None:
+        """Copies what is new into the store."""
+        if self._changed:
+            places.put(self.path, self.kept)
+            self._saved, self._changed = time.monotonic(), False
+
+
+stylize.inputs = places.inputs  # the command asks an engine that reads more than files what its inputs are
