@@ -8,11 +8,12 @@ more inputs than make a batch and keep the workers busy, so that memory does not
 from __future__ import annotations
 
 import errno
+import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,7 @@ from sigan.sources import Item as Item
 from sigan.sources import find_inputs as find_inputs
 from sigan.sources import mark_clashes as mark_clashes
 
+log = logging.getLogger(__name__)
 CLASH = "keeps its extension in the name, since another input has the same stem"
 REMEMBERED = "as the last time, and it has not changed; --retry-failed looks again"
 ENOUGH = 24  # inputs, below which starting processes takes longer than they save
@@ -155,6 +157,15 @@ class _Run:
         self.compute, self.save, self.ledger, self.identity = compute, save, ledger, identity
         self.overwrite, self.retry_failed = overwrite, retry_failed
         self.batch_size, self.fail_fast = batch_size, fail_fast
+        self.spent: Counter[str] = Counter()  # seconds of each stage; the writer's run beside the others'
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[stage] += time.perf_counter() - start
 
     def records(self, items: Sequence[Item], prepare: Callable, count: int | None) -> Iterator[ItemDone]:
         """See `process`."""
@@ -175,6 +186,7 @@ class _Run:
                 if len(taken) == len(remaining):
                     time.sleep(AGAIN)
                 remaining = taken
+        log.info("stages: %s", ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.spent.items()))
 
     def _pass(self, items: Sequence[Item], taken: list[Item]) -> Iterator[ItemDone]:
         """The records of all items but those that other processes have in hand; these are put into `taken`."""
@@ -223,11 +235,11 @@ class _Run:
 
     def known(self, one: _Pending) -> ItemDone | None:
         """The record of what the ledger tells; to do it again does not mean again what others have done meanwhile."""
-        fresh = self.ledger.added_since(one.item)
-        if self.overwrite and not fresh:
-            return None
-        entry = self.ledger.current(one.item, self.identity)
-        if entry is None or (entry.get("error") and self.retry_failed and not fresh):
+        if not self.ledger.added_since(one.item):
+            last = self.ledger.last(one.item) or {}
+            if self.overwrite or (self.retry_failed and last.get("error")):
+                return None
+        if (entry := self.ledger.current(one.item, self.identity)) is None:
             return None
         seconds = time.perf_counter() - one.started
         if error := entry.get("error"):
@@ -240,7 +252,8 @@ class _Run:
         if one.future is None:
             return one
         try:
-            one.read = one.future.result()
+            with self._timed("waiting for faces"):
+                one.read = one.future.result()
         except ChildProcessError as error:
             reason = InputError(f"{one.item.path}: {error}", "is the file damaged, or memory short?")
             one.read = _Read(Prepared(()), reason)
@@ -266,8 +279,9 @@ class _Run:
         """The results of each input. If a batch fails, each of its inputs is computed alone: one may be to blame."""
         parts = [part for one in waiting for part in one.read.prepared.parts]
         try:
-            results = [result for k in range(0, len(parts), self.batch_size)
-                       for result in self.compute(parts[k:k + self.batch_size])]
+            with self._timed("computing"):
+                results = [result for k in range(0, len(parts), self.batch_size)
+                           for result in self.compute(parts[k:k + self.batch_size])]
         except ConfigError:
             raise
         except Exception as error:
@@ -279,7 +293,8 @@ class _Run:
 
     def _saved(self, one: _Pending, results: list[Any]) -> ItemDone:
         try:
-            outputs = self.save(one.item, results)
+            with self._timed("writing"):
+                outputs = self.save(one.item, results)
             if self.ledger is not None:
                 self.ledger.record(one.item, one.read.key, outputs, one.read.stamp)
                 self.ledger.release(one.item)

@@ -154,3 +154,111 @@ def test_an_engine_of_a_package_runs_the_batch(draw, tmp_path, package, capsys):
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["a.png"]
     assert main(["stylize", "--style", "warm", "--engine", "hlf", str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     assert "did you mean half?" in capsys.readouterr().err
+
+
+# ---- a run among several, or before, or after
+
+def statuses(capsys) -> str:
+    return "".join(json.loads(line).get("status", "")[:1] for line in capsys.readouterr().out.splitlines())
+
+
+def test_shards_share_the_work_and_nothing_twice(draw, tmp_path, capsys):
+    for k in range(9):
+        draw(tmp_path / f"in/{k}.png", seed=k)
+    counts = []
+    for shard in ("1/3", "2/3", "3/3"):
+        assert stylize(tmp_path / "in", tmp_path / "out", "--shard", shard, "--json") == 0
+        counts.append(len(said := statuses(capsys)))
+        assert set(said) <= {"o"}
+    assert sum(counts) == 9 and names(tmp_path / "out") == [".sigan-ledger.jsonl", *(f"{k}.png" for k in range(9))]
+    assert stylize(tmp_path / "in", tmp_path / "out", "--shard", "4/3") == 2
+    assert "'4/3'" in capsys.readouterr().err
+
+
+def test_a_dry_run_names_what_would_be_done_and_makes_nothing(draw, tmp_path, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    draw(source / "a.png"), draw(source / "line\nend.png"), draw(source / "none.png", 0)
+    assert stylize(source, out, "--dry-run") == 0 and not out.exists()
+    printed, err = capsys.readouterr()
+    assert printed.splitlines()[0] == f"{source}/a.png -> {out}/a.png"
+    assert len(printed.splitlines()) == 3 and r"line\nend.png" in printed and "would work at 3" in err
+    assert stylize(source, out, "--quiet") == 3
+    kept = {path: path.read_bytes() for path in out.iterdir()}
+    draw(source / "a.png", seed=8)
+    capsys.readouterr()
+    assert stylize(source, out, "--dry-run", "--json") == 0
+    *records, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [record["status"] for record in records] == ["todo", "skipped", "failed"]
+    assert records[0]["output"] == str(out / "a.png") and last["summary"] == {"todo": 1, "failed": 1, "skipped": 1}
+    assert {path: path.read_bytes() for path in out.iterdir()} == kept
+
+
+def test_where_no_face_was_found_only_retry_failed_looks_again(draw, tmp_path, capsys, monkeypatch):
+    from sigan import alignment
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    draw(source / "a.png"), draw(source / "none.png", 0)
+    assert stylize(source, out, "--json") == 3
+    assert statuses(capsys) == "of"
+    find = alignment.DlibAligner.find
+    monkeypatch.setattr(alignment.DlibAligner, "find", lambda self, image, every=False: find(self, image + 40 * (
+        image[:, :, :1] % 2 + 1).cumsum(1).astype("uint8"), every))  # another detector, which finds one there
+    assert stylize(source, out, "--json") == 3
+    assert statuses(capsys) == "sf"
+    assert stylize(source, out, "--json", "--retry-failed") == 0
+    assert statuses(capsys) == "so"
+    assert stylize(source, out, "--json") == 0
+    assert statuses(capsys) == "ss"
+
+
+def test_watching_goes_on_until_it_is_interrupted(draw, tmp_path, capsys, monkeypatch):
+    from sigan import sources
+
+    source, out, looks = tmp_path / "in", tmp_path / "out", iter(range(5))
+    draw(source / "a.png", seed=1)
+
+    def sleep(seconds: float) -> None:
+        if (look := next(looks)) == 0:
+            draw(source / "b.png", seed=2)
+        elif look == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources.time, "sleep", sleep)
+    assert stylize(source, out, "--watch", "--json") == 130
+    printed, err = capsys.readouterr()
+    *records, last = map(json.loads, printed.splitlines())
+    assert [Path(record["source"]).name for record in records] == ["a.png", "b.png"] and last["summary"]["ok"] == 2
+    assert "Ctrl-C ends it" in err and names(out) == [".sigan-ledger.jsonl", "a.png", "b.png"]
+
+
+def test_an_engine_is_asked_for_no_more_than_it_takes(draw, tmp_path, package, capsys):
+    package("hp-plain", {"sigan.engines": {"plain": ":run"}}, {"__init__.py": (
+        "def run(stylizer, items, out, *, overwrite=False, fail_fast=False):\n    return []\n")})
+    command = ["stylize", "--style", "warm", "--engine", "plain", str(draw(tmp_path / "a.png")), str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main([*command, "--retry-failed"]) == 2
+    assert "'plain' does not take --retry-failed" in capsys.readouterr().err
+
+
+def test_everyone_goes_back_into_the_picture(draw, tmp_path, capsys):
+    """One file for each input, of the input's size, changed in the faces alone; another option, another picture."""
+    draw(tmp_path / "in/group.png", 3, seed=1), draw(tmp_path / "in/one.jpg", 1, seed=2)
+    assert stylize(tmp_path / "in", tmp_path / "out", "--paste-back", "--json") == 0
+    *records, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [record["faces"] for record in records] == [3, 1]
+    assert names(tmp_path / "out") == [".sigan-ledger.jsonl", "group.png", "one.png"]
+    before, after = images.read(tmp_path / "in/group.png"), images.read(tmp_path / "out/group.png")
+    assert before.shape == after.shape
+    changed = (before != after).any(2)
+    assert all(changed[60, 96 * k + 48] for k in range(3)) and 0.1 < changed.mean() < 0.95
+    assert stylize(tmp_path / "in", tmp_path / "out", "--json") == 0
+    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()[:2]] == ["ok", "ok"]
+    assert stylize(tmp_path / "in", tmp_path / "all", "--paste-back", "--faces", "largest", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["faces"] == 1
+
+
+def test_numbers_are_kept_for_several_faces(draw, tmp_path):
+    """b.png pasted back is one file, so that b-1.png beside it is no clash."""
+    draw(tmp_path / "in/b.png", 2, seed=1), draw(tmp_path / "in/b-1.png", 1, seed=2)
+    assert stylize(tmp_path / "in", tmp_path / "out", "--paste-back", "--quiet") == 0
+    assert names(tmp_path / "out") == [".sigan-ledger.jsonl", "b-1.png", "b.png"]

@@ -1,17 +1,20 @@
-"""Streams on temporary folders: what is found, what it is called, what is skipped, and what a failure costs."""
+"""The loop on temporary folders: what is done, in which order, what is skipped, and what a failure costs."""
 
 from __future__ import annotations
 
-import io
+import errno
 import json
+import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from sigan import images, stream
-from sigan.errors import ConfigError, InputError, NoFaceError, OutputError
+from sigan import images, locks, stream
+from sigan.errors import ConfigError, NoFaceError, OutputError
 from sigan.stream import Item, Ledger, Prepared
 
 
@@ -20,146 +23,6 @@ def touch(folder: Path, *names: str) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
-
-
-def found(*args, **kwargs) -> list[str]:
-    return [item.relative.as_posix() for item in stream.find_inputs(*args, **kwargs)]
-
-
-# ---- sources
-
-def test_a_folder_is_searched_in_order_without_what_is_hidden_or_no_picture(tmp_path):
-    touch(tmp_path, "b/z.PNG", "b/a.jpg", "a.webp", ".hidden.png", ".cache/x.png", "notes.txt", stream.LEDGER)
-    assert found(tmp_path) == ["a.webp", "b/a.jpg", "b/z.PNG"]
-
-
-def test_the_output_folder_inside_the_input_is_not_read_again(tmp_path):
-    touch(tmp_path, "a.jpg", "out/a.png", "out/deep/b.png", "outer/c.png")
-    assert found(tmp_path, out=tmp_path / "out") == ["a.jpg", "outer/c.png"]
-
-
-def test_the_output_folder_is_not_the_input_folder(tmp_path):
-    touch(tmp_path, "a.jpg")
-    with pytest.raises(OutputError, match="is the input folder"):
-        stream.find_inputs(tmp_path, out=tmp_path / "x" / "..")
-
-
-def test_a_single_file_is_taken_whatever_its_name(tmp_path):
-    touch(tmp_path, "scan")
-    assert found(tmp_path / "scan") == ["scan"]
-
-
-def test_a_list_keeps_folders_as_written_and_drops_doubles(tmp_path):
-    listing = io.StringIO(f"a/x.jpg\n\na/x.jpg\nb/x.jpg\n{tmp_path}/p/1.jpg\n{tmp_path}/q/1.jpg\n")
-    assert found("-", listing=listing) == ["a/x.jpg", "b/x.jpg", "p/1.jpg", "q/1.jpg"]
-
-
-@pytest.mark.parametrize(("make", "said"), [
-    (lambda folder: folder, "the folder holds no picture"),
-    (lambda folder: folder / "nowhere", "no such file or folder"),
-    (lambda folder: "-", "the list on stdin names no picture"),
-])
-def test_no_input_is_an_error_that_names_the_place(tmp_path, make, said):
-    source = make(tmp_path)
-    with pytest.raises(InputError, match=said) as caught:
-        stream.find_inputs(source, listing=io.StringIO(""))
-    assert str(source) in caught.value.message or source == "-"
-    assert caught.value.hint
-
-
-# ---- destinations
-
-def test_outputs_keep_folder_and_stem_and_faces_are_numbered(tmp_path):
-    item = Item(tmp_path / "a/b.c.jpg", Path("a/b.c.jpg"))
-    assert stream.output_path(item, "out", ".png") == Path("out/a/b.c.png")
-    assert stream.output_path(item, "out", ".png", 0, 1) == Path("out/a/b.c.png")
-    assert [stream.output_path(item, "out", ".png", k, 2).name for k in (0, 1)] == ["b.c-1.png", "b.c-2.png"]
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_no_two_inputs_write_the_same_file(tmp_path, several):
-    touch(tmp_path, "b.jpg", "b.png", "B2.jpg", "b2.jpeg", "d/b.jpg", "e.jpg", "e-1.jpg", "f-2.png")
-    items = stream.find_inputs(tmp_path, several=several)
-    counts = (1, 3) if several else (1,)
-    written = [str(stream.output_path(item, "out", ".png", k, count)).lower()
-               for item in items for count in counts for k in range(count)]
-    assert len(set(written)) == len(written)
-    names = {item.relative.as_posix(): stream.output_path(item, "", ".png").as_posix() for item in items}
-    assert names["b.jpg"] == "b.jpg.png" and names["d/b.jpg"] == "d/b.png" and names["f-2.png"] == "f-2.png"
-    assert (names["e-1.jpg"] == "e-1.jpg.png") is several
-
-
-def test_an_output_below_a_file_is_refused_and_nothing_is_made(tmp_path):
-    touch(tmp_path, "file")
-    with pytest.raises(OutputError, match="file is a file"):
-        stream.check_output(tmp_path / "file" / "out")
-    with pytest.raises(OutputError, match="looks like a picture"):
-        stream.check_output(tmp_path / "new.png")
-    stream.check_output(tmp_path / "new" / "deep")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
-
-
-def test_faces_are_written_all_or_none(tmp_path):
-    (tmp_path / "a-2.png").mkdir()
-    picture = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(OutputError, match="a-2.png"):
-        stream.write_faces(Item(Path("a.jpg"), Path("a.jpg")), [picture] * 3, tmp_path, "png")
-    assert [path.name for path in tmp_path.iterdir()] == ["a-2.png"]
-
-
-def test_an_input_is_never_replaced_by_its_own_output(tmp_path):
-    picture = np.zeros((4, 4, 3), np.uint8)
-    touch(tmp_path, "a.png")
-    with pytest.raises(OutputError, match="would replace the input"):
-        stream.write_faces(Item(tmp_path / "a.png", Path("a.png")), [picture], tmp_path, "png")
-    assert (tmp_path / "a.png").read_bytes() == b"a.png"
-    assert stream.write_faces(Item(tmp_path / "a.png", Path("a.png")), [picture], tmp_path, "webp")
-
-
-# ---- the ledger
-
-def finished(folder: Path, name: str, key: str) -> Item:
-    item = Item(folder / f"{name}.jpg", Path(f"{name}.jpg"))
-    touch(folder, f"{name}.png")
-    Ledger(folder).record(item, key, [folder / f"{name}.png"])
-    return item
-
-
-def test_the_ledger_knows_what_is_done_and_current(tmp_path):
-    item = finished(tmp_path, "a", "k1")
-    assert Ledger(tmp_path).done(item, "k1")
-    assert not Ledger(tmp_path).done(item, "k2")
-    finished(tmp_path, "a", "k2")
-    assert Ledger(tmp_path).done(item, "k2") and not Ledger(tmp_path).done(item, "k1")
-    (tmp_path / "a.png").unlink()
-    assert not Ledger(tmp_path).done(item, "k2")
-
-
-@pytest.mark.parametrize("cut", [1, 2, 20])
-def test_a_kill_in_the_middle_of_a_line_costs_that_line_only(tmp_path, cut):
-    first, second = finished(tmp_path, "a", "k"), finished(tmp_path, "b", "k")
-    path = tmp_path / stream.LEDGER
-    path.write_bytes(path.read_bytes()[:-cut])
-    ledger = Ledger(tmp_path)
-    assert ledger.done(first, "k") and ledger.done(second, "k") is (cut == 1)
-    third = finished(tmp_path, "c", "k")
-    assert Ledger(tmp_path).done(first, "k") and Ledger(tmp_path).done(third, "k")
-
-
-def test_lines_that_are_no_records_are_passed_over(tmp_path):
-    item = finished(tmp_path, "a", "k")
-    with open(tmp_path / stream.LEDGER, "ab") as file:
-        file.write(b'{"source": 3}\n[1]\n\xff\xfe\n{"source": "a.jpg"\nnull\n')
-    assert Ledger(tmp_path).done(item, "k")
-
-
-def test_the_key_follows_the_bytes_and_the_options(tmp_path):
-    touch(tmp_path, "a", "b")
-    keys = [stream.input_key(tmp_path / "a", "x"), stream.input_key(tmp_path / "b", "x"),
-            stream.input_key(tmp_path / "a", "y")]
-    assert len(set(keys)) == 3 and keys[0] == stream.input_key(tmp_path / "a", "x")
-    with pytest.raises(InputError, match="nowhere: cannot be read"):
-        stream.input_key(tmp_path / "nowhere", "x")
 
 
 # ---- the loop
@@ -269,3 +132,173 @@ def test_a_wrong_option_stops_the_run(tmp_path):
 def test_a_batch_has_a_size(tmp_path):
     with pytest.raises(ConfigError, match="batch_size is 0"):
         Work(tmp_path, ["a1"]).run(batch_size=0)
+
+
+# ---- kept busy, and bounded
+
+@dataclass(frozen=True)
+class Counted:
+    """A `prepare` that another process can have: a part for each byte of the file, with that process's number."""
+
+    def __call__(self, item: Item) -> Prepared:
+        data = item.path.read_bytes()
+        if data == b"die":
+            os.kill(os.getpid(), 9)
+        return Prepared([(len(data), os.getpid())] * len(data))
+
+
+def test_processes_do_it_as_well_and_one_that_dies_costs_its_input(tmp_path):
+    for k in range(30):
+        (tmp_path / f"{k:02}.jpg").write_bytes(b"die" if k == 13 else b"x" * (k % 3 + 1))
+    items = stream.find_inputs(tmp_path)
+    seen: set[int] = set()
+
+    def compute(parts: list) -> list:
+        seen.update(process for _, process in parts)
+        return [size for size, _ in parts]
+
+    def save(item: Item, sizes: list) -> list[Path]:
+        path = stream.output_path(item, tmp_path / "out", ".json")
+        images.atomic_write(path, json.dumps(sizes).encode())
+        return [path]
+
+    records = list(stream.process(items, Counted(), compute, save, ledger=Ledger(tmp_path / "out"), workers=2))
+    assert [record.source for record in records] == [str(item.path) for item in items]
+    assert [k for k, record in enumerate(records) if record.status == "failed"] == [13]
+    assert "13.jpg" in records[13].error.message and "signal 9" in records[13].error.message
+    for k, record in enumerate(records):
+        if k != 13:
+            assert json.loads(Path(record.outputs[0]).read_text()) == [k % 3 + 1] * (k % 3 + 1)
+    assert os.getpid() not in seen and len(seen) >= 2
+
+
+def test_no_more_is_read_than_keeps_the_device_busy(tmp_path):
+    """However slow the device or the caller is: what is read and not yet written stays below a few batches."""
+    names = [f"{k:03}-1" for k in range(120)]
+    work = Work(tmp_path, names)
+    read: list[int] = []
+    prepare, most = work.prepare, 0
+    work.prepare = lambda item: read.append(1) or prepare(item)
+    for k, _ in enumerate(stream.process(work.items, work.prepare, work.compute, work.save, batch_size=4)):
+        time.sleep(0.002)
+        most = max(most, len(read) - k)
+    assert len(read) == 120 and most <= 4 * 4
+
+
+def test_one_input_that_breaks_a_batch_fails_alone(tmp_path):
+    work = Work(tmp_path, [f"{letter}1" for letter in "abc"] + ["d3", "e1"])
+
+    def compute(parts: list[int]) -> list[int]:
+        if 3 in parts:
+            raise RuntimeError("not this one")
+        return parts
+
+    work.compute = compute
+    records = work.run(batch_size=4)
+    assert [record.status for record in records] == ["ok", "ok", "ok", "failed", "ok"]
+    assert "not this one" in records[3].error.message
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    work = Work(tmp_path, [f"{letter}1" for letter in "abcdef"])
+    replace, written = os.replace, []
+
+    def full(source, target):
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as small:
+        small.setattr(images.os, "replace", full)
+        with pytest.raises(OutputError, match="No space left") as caught:
+            work.run(ledger=Ledger(tmp_path / "out"), batch_size=1)
+    assert "goes on from here" in caught.value.hint
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["a1.json", "b1.json", "c1.json"]
+    assert not list((tmp_path / "out").glob(".*.part"))
+    statuses = [record.status for record in work.run(ledger=Ledger(tmp_path / "out"))]
+    assert statuses == ["skipped"] * 3 + ["ok"] * 3
+
+
+def test_files_that_vanish_or_are_no_files_fail_alone(tmp_path):
+    work = Work(tmp_path, ["a1", "b1", "c1"])
+    (tmp_path / "b1").unlink()
+    (tmp_path / "c1").unlink()
+    (tmp_path / "c1").symlink_to(tmp_path / "c1")
+    records = work.run(ledger=Ledger(tmp_path / "out"))
+    assert [record.status for record in records] == ["ok", "failed", "failed"]
+    assert "b1: cannot be read" in records[1].error.message and "c1: cannot be read" in records[2].error.message
+
+
+# ---- a second look
+
+def test_that_no_face_was_found_is_remembered_and_other_failures_are_not(tmp_path, monkeypatch):
+    work = Work(tmp_path, ["a1", "bad1", "odd1"])
+    looked: list[str] = []
+    prepare = work.prepare
+    work.prepare = lambda item: looked.append(item.path.name) or prepare(item)
+
+    def run(**options) -> list:
+        looked.clear()
+        return work.run(ledger=Ledger(tmp_path / "out"), **options)
+
+    first, second = run(), run()
+    assert [record.status for record in second] == ["skipped", "failed", "failed"] and looked == ["odd1"]
+    assert second[1].error == first[1].error and "--retry-failed" in second[1].notes[0]
+    monkeypatch.setattr("sigan.ledger.SETTLED", 0.0)  # the files have settled meanwhile, so their lines get stamps
+    assert [record.status for record in run(retry_failed=True)] == ["skipped", "failed", "failed"]
+    assert looked == ["bad1", "odd1"]
+    (tmp_path / "bad1").rename(tmp_path / "bad1.old")
+    (tmp_path / "bad1").write_bytes(b"another picture")
+    assert [record.status for record in run()] == ["skipped", "failed", "failed"] and looked == ["bad1", "odd1"]
+
+
+def test_a_plan_says_what_a_run_would_do_and_makes_nothing(tmp_path):
+    work = Work(tmp_path, ["a1", "bad1", "b1"])
+    assert [record for _, record in stream.plan(work.items, Ledger(tmp_path / "out"), "x")] == [None] * 3
+    assert not (tmp_path / "out").exists()
+    work.run(ledger=Ledger(tmp_path / "out"), identity="x")
+    (tmp_path / "b1").write_bytes(b"changed")
+    kept = (tmp_path / "out" / stream.LEDGER).read_bytes()
+
+    def planned(**options) -> list:
+        plan = stream.plan(work.items, Ledger(tmp_path / "out"), "x", **options)
+        return [record and record.status for _, record in plan]
+
+    assert planned() == ["skipped", "failed", None]
+    assert planned(retry_failed=True) == ["skipped", None, None] and planned(overwrite=True) == [None] * 3
+    assert (tmp_path / "out" / stream.LEDGER).read_bytes() == kept
+
+
+# ---- several at once
+
+@pytest.mark.skipif(not locks.OWNED_BY_FILE, reason="locks of two open files in one process: Linux only")
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}])
+def test_two_runs_on_one_folder_do_everything_once(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(stream, "AGAIN", 0.01)
+    names = [f"{k:02}-1" for k in range(40)]
+    work, saved = Work(tmp_path, names), []
+    save = work.save
+    work.save = lambda item, results: time.sleep(0.002) or saved.append(item.path.name) or save(item, results)
+    ledgers = [Ledger(tmp_path / "out") for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(work.run, ledger=ledger, batch_size=2, **options) for ledger in ledgers]
+        first, second = (run.result() for run in runs)
+    assert sorted(saved) == names
+    for records in (first, second):
+        assert sorted(record.source for record in records) == [str(item.path) for item in work.items]
+    statuses = [record.status for record in first + second]
+    assert statuses.count("ok") == 40 and statuses.count("skipped") == 40
+
+
+def test_what_another_has_in_hand_comes_last_and_is_done_when_that_one_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "AGAIN", 0.01)
+    work, other = Work(tmp_path, ["a1", "b1", "c1"]), Ledger(tmp_path / "out")
+    if not locks.OWNED_BY_FILE:
+        pytest.skip("locks of two open files in one process: Linux only")
+    assert other.claim(work.items[0])
+    timer = threading.Timer(0.2, other.close)
+    timer.start()
+    records = work.run(ledger=Ledger(tmp_path / "out"))
+    assert [Path(record.source).name for record in records] == ["b1", "c1", "a1"]
+    assert {record.status for record in records} == {"ok"}

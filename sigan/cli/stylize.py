@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigan.cli import options
+
+if TYPE_CHECKING:
+    from sigan import stream
+    from sigan.events import ItemDone
 
 
 def register(app: typer.Typer) -> None:
@@ -22,11 +27,25 @@ def stylize(
     color: Annotated[float, typer.Option("--color", metavar="0..1", help="How much of its colours.")] = 1.0,
     keep_color: Annotated[bool, typer.Option("--keep-color", help="Keep the photograph's colours.")] = False,
     refine: Annotated[int, typer.Option("--refine", metavar="N", help="Steps of optimising each inversion.")] = 0,
-    faces: options.Faces = "largest",
+    faces: Annotated[str, typer.Option("--faces", metavar="largest|all", show_default="largest; with --paste-back all",
+                                       help="Which faces of a picture to take.")] = "",
     aligned: options.Aligned = False,
+    paste_back: Annotated[bool, typer.Option("--paste-back", help="The picture with the portraits in it.")] = False,
     format: Annotated[str, typer.Option("--format", metavar="png|jpeg|webp", help="Of the pictures written.")] = "png",
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the batch.")] = "local",
+    address: Annotated[str, typer.Option("--address", metavar="HOST:PORT|auto", help="Of the engine's cluster.")] = "",
+    engine_option: Annotated[
+        list[str], typer.Option("--engine-option", metavar="NAME=VALUE", help="A setting of the engine; repeatable.")
+    ] = [],  # noqa: B006 - typer copies it
     batch_size: options.BatchSize = 8,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, show_default="one a processor",
+                                         help="How many look for faces at once.")] = 0,
+    shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only part I of N: each input is in one.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with what comes in, until Ctrl-C.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Look again where no face was found, too; other failures always are.")
+    ] = False,
     overwrite: options.Overwrite = False,
     fail_fast: options.FailFast = False,
     base: options.Base = "mini",
@@ -40,17 +59,32 @@ def stylize(
 
     A second run does only what is new or changed.
     """
-    from sigan import plugins, styles
+    from sigan import plugins, sources, stream, styles
     from sigan.cli import batch, render
     from sigan.stylization import StylizeConfig, Stylizer
 
     config = StylizeConfig(base=base, strength=strength, structure=structure, color=color, keep_color=keep_color,
-                           refine=refine, faces=faces, aligned=aligned, batch_size=batch_size, device=device,
-                           dtype=dtype, seed=seed, format=format)
-    items = batch.inputs(source, out, faces)
+                           refine=refine, faces=faces, aligned=aligned, paste_back=paste_back, batch_size=batch_size,
+                           device=device, dtype=dtype, seed=seed, format=format)
     run = plugins.load("sigan.engines", engine)
+    part = sources.Shard.parse(shard) if shard else sources.Shard(1, 1)
+    how = batch.engine_options(run, engine, address, engine_option)
+    how |= batch.taken(run, engine, retry_failed=retry_failed, workers=workers)
+    named = "largest" if paste_back else config.faces  # one input may write several files, or one
+    items = [] if watch and not dry_run else part.of(getattr(run, "inputs", batch.inputs)(source, out, named))
     stylizer = Stylizer(style, config)
     for line in styles.ambiguities(style):
         render.note(f"note: {line}", quiet)
-    records = run(stylizer, items, out, overwrite=overwrite, fail_fast=fail_fast)
-    raise typer.Exit(batch.show(records, len(items), "stylize", json=json, quiet=quiet))
+    if dry_run:
+        plan = stream.plan(items, stream.Ledger(out), stylizer.identity, overwrite=overwrite, retry_failed=retry_failed)
+        raise typer.Exit(batch.show_plan(plan, out, stream.SUFFIX[format], json=json, quiet=quiet))
+
+    def records(some: list[stream.Item]) -> Iterable[ItemDone]:
+        return run(stylizer, some, out, overwrite=overwrite, fail_fast=fail_fast, **how)
+
+    if watch:
+        render.note(f"watching {source}; Ctrl-C ends it", quiet)
+        shown, total = batch.watched(source, out, named, lambda found: records(part.of(found)), fail_fast), None
+    else:
+        shown, total = records(items), len(items)
+    raise typer.Exit(batch.show(shown, total, "stylize", json=json, quiet=quiet))
