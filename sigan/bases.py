@@ -10,6 +10,7 @@ Reading names and facts imports no torch.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sigan.nets.discriminator import Discriminator
     from sigan.nets.stylegan2 import Generator
 
+log = logging.getLogger(__name__)
 GROUP = "sigan.bases"
 NETS = ("generator", "discriminator", "encoder")
 RECORD = "base.json"  # of an imported base: its files, sources and terms; written last
@@ -240,8 +242,10 @@ def load(name: str = "mini", device: torch.device | str = "cpu") -> Base:
     if nets["encoder"] is None:
         hint = f"import one that belongs to it: `sigan bases import FILE --name {name}`"
         nets["encoder"] = Missing(name, "encoder", hint)
-    return Base(name, **nets, hash=_hash(folder, known), licence=texts["generator"].get("licence", ""),
+    base = Base(name, **nets, hash=_hash(folder, known), licence=texts["generator"].get("licence", ""),
                 device=torch.device(device), alignment={**ALIGNMENT, **known.get("alignment", {})})
+    log.info("base %s: %d², hash %s…, on %s", name, base.resolution, base.hash[:12], base.device)
+    return base
 
 
 def read_net(path: Path, part: str) -> tuple[nn.Module, str, str]:
