@@ -1,21 +1,18 @@
+"""From files to faces: the same crop whatever is decoded of the picture, the notes, and the remedies."""
+
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sigan import alignment, detection, images
-from sigan.alignment import Face
-from sigan.errors import ConfigError, InputError, NoFaceError, WeightsError
-
-SQUARE = np.array(((20, 10), (20, 70), (80, 70), (80, 10)), np.float32)
+from sigan import alignment, cropping, images, pictures
+from sigan.errors import ConfigError, NoFaceError
 
 
 @pytest.fixture(scope="module")
@@ -26,112 +23,6 @@ def aligner():
 @pytest.fixture
 def iu(shared):
     return images.read(shared / "portraits/photos/iu.jpeg")
-
-
-def oracle(shared):
-    for entry in json.loads((shared / "oracles/align/align.json").read_text()):
-        folder = "portraits/photos" if entry["name"] == "real_iu" else "oracles/align"
-        yield entry, images.read(shared / folder / entry["source"]), np.array(entry["landmarks"])
-
-
-def test_paper_mode_holds_the_authors_crops(shared):
-    for entry, image, landmarks in oracle(shared):
-        cut = alignment.crop(image, alignment.quad(landmarks), 256, "paper").astype(int)
-        assert np.abs(cut - images.read(shared / "oracles/align" / entry["out"])).max() <= 1, entry["name"]
-
-
-def test_area_mode_agrees_with_the_authors_where_nothing_shrinks(shared):
-    entry, image, landmarks = next(oracle(shared))
-    cut = alignment.crop(image, alignment.quad(landmarks), 256).astype(int)
-    assert np.abs(cut - images.read(shared / "oracles/align" / entry["out"])).mean() < 0.5
-
-
-def test_our_landmarks_are_the_authors_within_half_a_percent(shared, aligner):
-    *_, (_, image, landmarks) = oracle(shared)
-    expected = alignment.quad(landmarks)
-    (face,) = aligner.find(image)
-    assert np.abs(alignment.quad(face.landmarks) - expected).max() < 0.005 * np.ptp(expected)
-
-
-def test_quad_moves_turns_and_grows_with_the_landmarks():
-    landmarks = np.random.default_rng(0).normal(size=(68, 2))
-    turn = np.array(((0.6, -0.8), (0.8, 0.6))) * 3
-    expected = alignment.quad(landmarks) @ turn.T + (5, -7)
-    assert np.allclose(alignment.quad(landmarks @ turn.T + (5, -7)), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("landmarks", [np.zeros((5, 2)), np.zeros((68, 2)), np.full((68, 2), np.nan)])
-def test_landmarks_that_span_no_face_are_refused(landmarks):
-    with pytest.raises(InputError, match="landmarks") as caught:
-        alignment.quad(landmarks)
-    assert caught.value.hint
-
-
-@pytest.mark.parametrize("mode", alignment.MODES)
-@pytest.mark.parametrize("size", [16, 60, 200])
-def test_a_ramp_stays_the_same_ramp_at_every_size(mode, size):
-    y, x = np.mgrid[:100, :120]
-    image = np.uint8(np.stack([x * 2, y * 2, x + y], 2))
-    cut = alignment.crop(image, SQUARE, size, mode).astype(float)
-    step = (np.arange(size) + 0.5) / size * 60  # the quad's corners are whole pixels' centres
-    assert np.abs(cut[..., 0] - 2 * (20 + step)[None]).max() <= 1.6
-    assert np.abs(cut[..., 1] - 2 * (10 + step)[:, None]).max() <= 1.6
-
-
-def test_area_mode_averages_what_paper_mode_aliases():
-    image = np.zeros((512, 512, 3), np.uint8)
-    image[:, ::2] = 255
-    quad = np.array(((100, 100), (100, 400), (400, 400), (400, 100)), np.float32)
-    assert alignment.crop(image, quad, 100)[5:-5, 5:-5].std() < 8
-    assert alignment.crop(image, quad, 200, "paper").std() > 40
-
-
-def test_outside_the_picture_nothing_is_black():
-    cut = alignment.crop(np.full((40, 40, 3), 200, np.uint8), SQUARE, 32)
-    assert cut.min() >= 199
-
-
-@pytest.mark.parametrize("quad", [SQUARE + 5000, SQUARE * 1000, SQUARE * 0, SQUARE * np.nan])
-def test_a_frame_off_the_picture_is_refused(quad):
-    with pytest.raises(InputError, match="40 x 40 picture"):
-        alignment.crop(np.zeros((40, 40, 3), np.uint8), quad, 32)
-
-
-def test_an_unknown_crop_mode_is_named():
-    with pytest.raises(ConfigError, match="'cubic'"):
-        alignment.crop(np.zeros((40, 40, 3), np.uint8), SQUARE, 32, "cubic")
-
-
-def test_every_photograph_and_drawing_has_one_face_of_plausible_size(shared, aligner):
-    paths = [*(shared / "portraits/photos").iterdir(), *(shared / "portraits/styles").glob("*/*")]
-    assert len(paths) == 30
-    for path in paths:
-        image = images.read(path)
-        faces = aligner.find(image)
-        assert [face.rung for face in faces] == ["hog"], path
-        frame = alignment.quad(faces[0].landmarks)
-        centre = frame.mean(0) / image.shape[1::-1]
-        assert 0.3 < np.hypot(*(frame[3] - frame[0])) / min(image.shape[:2]) < 1.4, path
-        assert (0.2 < centre).all() and (centre < 0.8).all(), path
-
-
-def test_faces_framed_by_ffhq_itself_keep_their_frame(shared, aligner):
-    corners = np.array(((0, 0), (0, 1), (1, 1), (1, 0)))
-    errors = []
-    with tarfile.open(shared / "faces/validation.tar") as tar:
-        members = [member for member in tar if "ffhq" in member.name][:8]
-        for member in members:
-            image = np.array(Image.open(tar.extractfile(member)).convert("RGB"))
-            (face,) = aligner.find(image)
-            errors.append(np.abs(alignment.quad(face.landmarks) / len(image) - corners).max())
-    assert np.median(errors) < 0.03 and max(errors) < 0.1
-
-
-def test_a_mirrored_picture_gives_the_mirrored_frame(iu, aligner):
-    (face,), (mirrored,) = aligner.find(iu), aligner.find(iu[:, ::-1].copy())
-    frame = alignment.quad(face.landmarks)
-    expected = np.stack([iu.shape[1] - 1 - frame[[3, 2, 1, 0], 0], frame[[3, 2, 1, 0], 1]], 1)
-    assert np.abs(alignment.quad(mirrored.landmarks) - expected).max() < 0.02 * np.ptp(frame)
 
 
 def test_landmarks_follow_into_the_crop(iu, aligner):
@@ -153,22 +44,6 @@ def test_several_faces_come_from_left_to_right_and_the_largest_alone(iu, aligner
     assert np.abs(small.image.astype(int) - large.image).mean() < 12  # the same person, cut from two sizes
 
 
-def test_a_small_face_is_found_by_the_finer_rung(iu, aligner):
-    tiny = np.array(Image.fromarray(iu).resize((140, 168)))
-    wide = np.full((1200, 1600, 3), 255, np.uint8)
-    wide[500:668, 700:840] = tiny
-    (face,) = aligner.find(wide)
-    assert face.rung == "hog-fine" and 700 < face.box[0] < face.box[2] < 840
-
-
-def test_the_ladder_goes_down_to_the_network(iu, aligner, monkeypatch):
-    (hog,) = aligner.find(iu)
-    monkeypatch.setattr(aligner, "_hog", lambda *_: [])
-    (face,) = aligner.find(iu)
-    assert face.rung == "cnn"
-    assert np.abs(alignment.quad(face.landmarks) - alignment.quad(hog.landmarks)).max() < 0.08 * 851
-
-
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_a_picture_on_its_side_gives_the_same_upright_face(iu, aligner, k):
     (upright,) = alignment.align(iu, 64, aligner=aligner)
@@ -182,13 +57,6 @@ def test_a_picture_on_its_side_gives_the_same_upright_face(iu, aligner, k):
 def test_fur_beside_a_face_is_not_a_face(shared, aligner):
     path = shared / "portraits/photos-clean/generated-00.jpg"
     assert len(alignment.align(path, 32, faces="all", aligner=aligner)) == 1
-
-
-def test_an_upside_down_answer_is_not_believed(iu, aligner, monkeypatch):
-    points = aligner.find(iu)[0].landmarks
-    assert detection._plausible(Face((219, 333, 741, 858), 1.0, points, "hog"))
-    assert not detection._plausible(Face((219, 333, 741, 858), 1.0, points * (1, -1), "hog"))
-    assert not detection._plausible(Face((0, 0, 9000, 9000), 1.0, points, "hog"))
 
 
 def test_no_face_names_the_file_and_a_remedy(tmp_path, aligner):
@@ -208,29 +76,127 @@ def test_aligned_takes_the_middle_square():
 
 
 def test_given_landmarks_replace_the_detector(shared, monkeypatch):
-    _, image, landmarks = next(oracle(shared))
+    entry = json.loads((shared / "oracles/align/align.json").read_text())[0]
+    image, landmarks = images.read(shared / "oracles/align" / entry["source"]), np.array(entry["landmarks"])
     monkeypatch.setattr(alignment.DlibAligner, "find", None)
     (face,) = alignment.align(image, 64, landmarks=landmarks)
     assert face.face.rung == "given" and np.array_equal(face.quad, alignment.quad(landmarks))
 
 
-@pytest.mark.parametrize(("wrong", "message"), [({"faces": "two"}, "'two'"), ({"size": 0}, "size is 0")])
+@pytest.mark.parametrize(("wrong", "message"), [({"faces": "two"}, "'two'"), ({"size": 0}, "size is 0"),
+                                               ({"otherwise": "centre"}, "'centre'")])
 def test_wrong_options_are_named(wrong, message):
     with pytest.raises(ConfigError, match=message):
         alignment.align(np.zeros((8, 8, 3), np.uint8), **wrong)
 
 
-def test_missing_weights_are_named():
-    with pytest.raises(WeightsError, match="nothing.dat") as caught:
-        alignment.model_path("nothing.dat")
-    assert "pip install" in caught.value.hint
-
-
-def test_an_aligner_travels_without_its_weights(iu, aligner):
-    (face,), (again,) = aligner.find(iu), pickle.loads(pickle.dumps(aligner)).find(iu)
-    assert np.array_equal(face.landmarks, again.landmarks)
-
-
 def test_importing_loads_neither_torch_nor_dlib():
     code = "import sys, sigan.alignment; sys.exit(bool({'torch', 'dlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+# ---- no more of the picture than is needed
+
+def enlarged(iu, tmp_path, times, name, orientation=1, **options):
+    """The photograph as a file of so many times its size, stored as a camera held that way stores it."""
+    img = Image.fromarray(iu).resize((iu.shape[1] * times, iu.shape[0] * times), Image.Resampling.BICUBIC)
+    back = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (img.transpose(back) if back is not None else img).save(tmp_path / name, exif=exif, **options)
+    return tmp_path / name
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The sizes to which files were decoded, in order."""
+    sizes, load = [], pictures._simple
+    monkeypatch.setattr(pictures, "_simple", lambda img: sizes.append(img.size) or load(img))
+    return sizes
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_large_jpeg_gives_the_same_face_from_a_quarter_of_its_side(iu, aligner, tmp_path, decoded, orientation):
+    (small,) = alignment.align(iu, 128, aligner=aligner)
+    (large,) = alignment.align(enlarged(iu, tmp_path, 5, "a.jpg", orientation, quality=90), 128, aligner=aligner)
+    assert decoded == [(1349, 1125) if orientation == 6 else (1125, 1349)]
+    assert np.abs((large.quad + 0.5) / 5 - 0.5 - small.quad).max() < 0.01 * np.ptp(small.quad)
+    assert np.abs(large.image.astype(int) - cropping.crop(iu, (large.quad + 0.5) / 5 - 0.5, 128)).mean() < 2
+    assert np.abs((large.face.landmarks + 0.5) / 5 - 0.5 - small.face.landmarks).mean() < 3
+
+
+def test_another_format_is_decoded_once(iu, aligner, tmp_path, decoded):
+    (large,) = alignment.align(enlarged(iu, tmp_path, 3, "a.png", compress_level=1), 128, aligner=aligner)
+    assert decoded == [(iu.shape[1] * 3, iu.shape[0] * 3)]
+    assert np.abs(large.image.astype(int) - cropping.crop(iu, (large.quad + 0.5) / 3 - 0.5, 128)).mean() < 2
+
+
+def test_a_small_face_in_a_large_picture_is_read_again_where_it_is_sharp(iu, aligner, tmp_path, decoded):
+    (small,) = alignment.align(iu, 256, aligner=aligner)
+    scene = np.full((2900, 3900, 3), 255, np.uint8)
+    scene[1500:1500 + iu.shape[0], 2000:2000 + iu.shape[1]] = iu
+    Image.fromarray(scene).save(tmp_path / "a.jpg", quality=95, subsampling=0)
+    found = alignment.find(tmp_path / "a.jpg", 256, aligner=aligner)
+    (face,) = found.faces
+    assert decoded == [(1950, 1450), (3900, 2900)] and found.notes == ()
+    assert np.abs(face.quad - (2000, 1500) - small.quad).max() < 0.015 * np.ptp(small.quad)
+    assert np.abs(face.image.astype(int) - cropping.crop(scene, face.quad, 256)).mean() < 2
+
+
+def test_an_aligner_that_only_finds_is_enough(iu, tmp_path):
+    class Finder:
+        def find(self, image, every=False):
+            assert max(image.shape) < 2600
+            height, width, _ = image.shape
+            points = np.full((68, 2), (width / 2, height / 2), np.float32)
+            points[36:42], points[42:48] = (width * 0.45, height * 0.45), (width * 0.55, height * 0.45)
+            points[[48, 54]] = (width * 0.47, height * 0.55), (width * 0.53, height * 0.55)
+            return [alignment.Face((0, 0, width, height), 1.0, points, "mine")]
+
+    (large,) = alignment.align(enlarged(iu, tmp_path, 4, "a.jpg"), 700, aligner=Finder())
+    (small,) = alignment.align(iu, 700, aligner=Finder())
+    assert np.abs(large.quad.mean(0) - (1800, 0.46 * 4316)).max() < 4 and large.face.rung == "mine"
+    assert np.abs(large.image.astype(int) - small.image).mean() < 4
+
+
+def test_the_middle_square_of_a_large_jpeg_is_that_of_the_whole(iu, tmp_path, decoded):
+    path = enlarged(iu, tmp_path, 4, "a.jpg", quality=95)
+    (face,) = alignment.align(path, 100, aligned=True)
+    assert decoded == [(450, 540)]
+    whole, side = images.read(path), 3600
+    top = (whole.shape[0] - side) // 2
+    assert np.abs(face.image.astype(int) - images.resize(whole[top:top + side], 100)).mean() < 1
+    assert face.quad.tolist() == [[-0.5, top - 0.5], [-0.5, top + 3599.5], [3599.5, top + 3599.5], [3599.5, top - 0.5]]
+
+
+# ---- what is told
+
+def test_an_unusual_rung_is_told(iu, aligner):
+    found = alignment.find(np.rot90(iu).copy(), 64, aligner=aligner)
+    assert found.notes == ("found after turning the picture, which lies on its side or head (hog-turned)",)
+    assert alignment.find(iu, 64, aligner=aligner).notes == ()
+
+
+def test_more_faces_than_asked_for_are_told(iu, aligner):
+    both = np.concatenate([iu, iu], 1)
+    found = alignment.find(both, 64, aligner=aligner)
+    assert (found.count, len(found.faces)) == (2, 1) and "2 faces, the largest taken" in found.notes[0]
+    found = alignment.find(both, 64, faces="all", aligner=aligner)
+    assert (found.count, len(found.faces), found.notes) == (2, 2, ())
+
+
+def test_the_middle_square_is_taken_only_when_asked(tmp_path, aligner):
+    wall = np.full((120, 160, 3), 128, np.uint8)
+    wall[:, 20:140] = 90
+    found = alignment.find(wall, 64, aligner=aligner, otherwise="middle")
+    assert found.count == 0 and found.faces[0].face is None and (found.faces[0].image == 90).all()
+    assert found.notes == ("no face found; the middle square is taken",)
+    with pytest.raises(NoFaceError):
+        alignment.find(wall, 64, aligner=aligner)
+
+
+def test_frames_and_unusual_rungs_are_told_together(iu, aligner, tmp_path):
+    turned = Image.fromarray(np.rot90(iu).copy())
+    turned.save(tmp_path / "a.tif", save_all=True, append_images=[turned, turned])
+    page, turned = alignment.find(tmp_path / "a.tif", 64, aligner=aligner).notes
+    assert page == "the first page of 3" and "hog-turned" in turned
