@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -95,7 +96,7 @@ def test_a_compact_pack_is_a_quarter_and_stays_as_it_is(tmp_path):
 
 def test_the_preview_shows_the_bases_faces_before_and_after(tiny_base, tiny_pack, tmp_path):
     before, side = copy(tiny_base.generator), tiny_base.resolution
-    strip = images.read(io.BytesIO(tiny_pack.illustrated(tiny_base).picture)).astype(int)
+    strip = np.array(Image.open(io.BytesIO(tiny_pack.illustrated(tiny_base).picture)).convert("RGB")).astype(int)
     ws = tiny_base.sample(2)
     with tiny_pack.apply(tiny_base.generator) as generator:
         drawn = images.from_batch(generator.synthesis(ws))
