@@ -1,7 +1,7 @@
 # make demo    the environment, sigan and its plugins; examples/portraits as watercolors in demo/
 # make test    the same environment, then the tests
 # make check   the linters
-# make docs    writes docs/cli.md anew from the commands
+# make docs    writes docs/cli.md anew from the commands, docs/performance.md from the figures
 # make site    builds docs/ and the README as pages into site/
 # make licences writes docs/third-party.md anew from the installed packages
 # make dist    wheel, source and bill of materials (CycloneDX) in dist/
@@ -47,6 +47,7 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.page
 
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--photos DIR] [--style NAME] [--references DIR] [--json FILE]`."""
+"""`python -m benchmarks [--photos DIR] [--references DIR] [--json FILE]`: the commands as users run them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 
-from benchmarks import run
+from benchmarks import page, run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,22 +33,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as home:
-        found = [run.measure_help(arguments.runs, Path(home)), run.measure_imports(arguments.runs, Path(home))]
-        found += run.measure_stylize(pictures(arguments.photos, arguments.count), arguments.style, arguments.runs,
-                                     Path(home), found[-1].seconds)
+    machine = run.machine()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        imports = run.measure_imports(arguments.runs, home)
+        found = [run.measure_help(arguments.runs, home), imports]
+        for count in dict.fromkeys((1, arguments.count)):
+            photos = pictures(arguments.photos, count)
+            found += run.measure_stylize(photos, arguments.style, arguments.runs, home, imports)
         if arguments.references:
             held = len({path for path in pictures(arguments.references, 7)})
-            found.append(run.measure_train(pictures(arguments.references, held), arguments.steps, Path(home)))
+            found.append(run.measure_train(pictures(arguments.references, held), arguments.steps, home, imports))
 
-    machine = run.machine()
-    print("\n".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
-    print("| command | median s | peak MiB | runs | should stay under |\n|---|---|---|---|---|")
-    for one in found:
-        name = f"{one.name} ({one.note})" if one.note else one.name
-        print(f"| {name} | {one.seconds:.2f} | {one.mebibytes:.0f} | {one.runs} | {one.target or '-'} |")
+    record = {"machine": machine, "measurements": [asdict(one) for one in found]}
+    print("\n".join(page.table(record)))
     if arguments.json:
-        record = {"machine": machine, "measurements": [asdict(one) for one in found]}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

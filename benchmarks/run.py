@@ -1,7 +1,8 @@
 """Measurements of the commands as a user runs them: each in a fresh process, repeated, the median told.
 
-Peak memory is the largest resident set that the operating system saw in the process. "After imports" is the wall time
-less that of a process that only imports what the command imports and loads the face model.
+Peak memory is the largest resident set that the operating system saw in the process; processor time is its own and
+its children's, and depends little on what else the machine does. "After imports" is less a process that only imports
+what the command imports and loads the face model; the ratio is processor time over that process'.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,9 +28,10 @@ VERSIONS = ("sigan", "torch", "numpy", "pillow", "dlib-bin")
 
 @dataclass(frozen=True)
 class Sample:
-    """One process: wall seconds, peak resident MiB, exit code."""
+    """One process: wall seconds, processor seconds, peak resident MiB, exit code."""
 
     seconds: float
+    processor: float
     mebibytes: float
     code: int
 
@@ -40,8 +42,10 @@ class Measurement:
 
     name: str
     seconds: float
+    processor: float
     mebibytes: float
     runs: int
+    ratio: float | None = None  # of processor time, to that of the imports
     target: str = ""
     note: str = ""
 
@@ -61,26 +65,29 @@ def run(command: Sequence[str], home: Path) -> Sample:
     if process.returncode not in (0, 3):  # 3: some photographs hold no face that is found; still a measurement
         sys.exit(f"{' '.join(command)}\nended with {process.returncode}:\n{errors[0].decode(errors='replace')}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return Sample(seconds, usage.ru_maxrss / unit, process.returncode)
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit, process.returncode)
 
 
-def median(samples: Sequence[Sample]) -> tuple[float, float]:
-    return (statistics.median(sample.seconds for sample in samples),
-            statistics.median(sample.mebibytes for sample in samples))
+def measured(name: str, samples: Sequence[Sample], **facts: object) -> Measurement:
+    """The medians of `samples`."""
+    middle = {field: statistics.median(getattr(sample, field) for sample in samples)
+              for field in ("seconds", "processor", "mebibytes")}
+    return Measurement(name, runs=len(samples), **middle, **facts)
 
 
 def measure_help(runs: int, home: Path) -> Measurement:
     run([*sigan(), "--help"], home)  # the first writes the bytecode
-    seconds, memory = median([run([*sigan(), "--help"], home) for _ in range(max(5, runs))])
-    return Measurement("sigan --help", seconds, memory, max(5, runs), "0.3 s")
+    samples = [run([*sigan(), "--help"], home) for _ in range(max(5, runs))]
+    return measured("sigan --help", samples, target="0.3 s")
 
 
 def measure_imports(runs: int, home: Path) -> Measurement:
-    seconds, memory = median([run([sys.executable, "-c", IMPORTS], home) for _ in range(runs)])
-    return Measurement("imports and weights alone", seconds, memory, runs)
+    samples = [run([sys.executable, "-c", IMPORTS], home) for _ in range(runs)]
+    return measured("imports and weights alone", samples, ratio=1.0)
 
 
-def measure_stylize(photos: Sequence[Path], style: str, runs: int, home: Path, imports: float) -> list[Measurement]:
+def measure_stylize(photos: Sequence[Path], style: str, runs: int, home: Path, imports: Measurement
+                    ) -> list[Measurement]:
     """The main job on copies of `photos`, whole and less the imports; the output folder is new every time."""
     samples = []
     with tempfile.TemporaryDirectory() as folder:
@@ -91,22 +98,27 @@ def measure_stylize(photos: Sequence[Path], style: str, runs: int, home: Path, i
         for index in range(runs):
             out = Path(folder) / f"out{index}"
             samples.append(run([*sigan(), "stylize", "--style", style, "--quiet", str(source), str(out)], home))
-    seconds, memory = median(samples)
-    name = f"sigan stylize, {len(photos)} photographs"
+    name = f"sigan stylize, {len(photos)} photograph{'s' * (len(photos) > 1)}"
     note = "some inputs failed" if any(sample.code for sample in samples) else ""
-    return [Measurement(name, seconds, memory, runs, "2048 MiB", note),
-            Measurement(f"{name}, after imports", max(0.0, seconds - imports), memory, runs, "40 s", note)]
+    whole = compared(measured(name, samples, target="2048 MiB", note=note), imports)
+    rest = replace(whole, name=f"{name}, after imports", seconds=max(0.0, whole.seconds - imports.seconds),
+                   processor=max(0.0, whole.processor - imports.processor), target="40 s")
+    return [whole, compared(rest, imports)]
 
 
-def measure_train(references: Sequence[Path], steps: int | None, home: Path) -> Measurement:
+def measure_train(references: Sequence[Path], steps: int | None, home: Path, imports: Measurement) -> Measurement:
     """One training; with `steps` none, as many as the recipe takes."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*sigan(), "train", "bench", *map(str, references), "--out", str(Path(folder) / "bench.safetensors"),
                    "--quiet", *(["--steps", str(steps)] if steps else [])]
         sample = run(command, home)
     told = f"{steps} steps" if steps else "the recipe's steps"
-    return Measurement(f"sigan train, {len(references)} references, {told}", sample.seconds, sample.mebibytes, 1,
-                       "900 s" if not steps else "")
+    return compared(measured(f"sigan train, {len(references)} references, {told}", [sample],
+                             target="900 s" if not steps else ""), imports)
+
+
+def compared(one: Measurement, imports: Measurement) -> Measurement:
+    return replace(one, ratio=one.processor / imports.processor)
 
 
 def sigan() -> list[str]:
@@ -118,7 +130,7 @@ def sigan() -> list[str]:
 def machine() -> dict[str, str]:
     """What the figures were measured on; names of packages with their versions."""
     found = {"system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-             "cpu": cpu_name(), "cores": str(os.cpu_count())}
+             "cpu": cpu_name(), "cores": str(os.cpu_count()), "gpu": gpu_name(), "load before": load()}
     for package in VERSIONS:
         try:
             found[package] = version(package)
@@ -133,3 +145,14 @@ def cpu_name() -> str:
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def gpu_name() -> str:
+    """Asked in another process: what this one holds, the system counts into those that it measures."""
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'none')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def load() -> str:
+    """Processes that wanted a core in the last minute: figures of a loaded machine are good for ratios only."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
