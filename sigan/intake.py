@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # base -> for each file it needs, the catalogue's names of it, the best first
 PULLED = {"ffhq": (("stylegan2-ffhq", "stylegan2-ffhq-pt"), ("e4e-ffhq",))}
 SAME = 1e-3  # relative difference below which two generators are one: conversions round, other weights differ by 1
+NEAR = 0.05  # of an average tensor, below which codes of one still serve the other: it was tuned a little
+ROUNDING = 1e-6  # of a tensor's length, which is no difference where the tensor is all but zero
+OTHER = "another"
 ASSUMED = f"{weights.NVIDIA_LICENCE}, assumed from the file's layout"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -116,7 +119,8 @@ def is_part(wanted: weights.WeightFile) -> bool:
 # ---- bases
 
 def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite: bool) -> Imported:
-    parts = _assemble(parcels)
+    notes: list[str] = []
+    parts = _assemble(parcels, notes)
     if name is None:
         resolution = next(iter(parts.values())).config["resolution"]
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", parcels[0].path.stem).strip("-._")
@@ -131,11 +135,15 @@ def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite
     with downloads.lock(folder) as take:
         while not take():
             pass
-        return _store(folder, parts, [parcel.source() for parcel in parcels], licence, overwrite)
+        return _store(folder, parts, [parcel.source() for parcel in parcels], licence, overwrite, notes)
 
 
-def _assemble(parcels: list[_Parcel]) -> dict[str, Part]:
-    """One part of each net. An e4e checkpoint brings the generator it was trained on: it must be the other's."""
+def _assemble(parcels: list[_Parcel], notes: list[str]) -> dict[str, Part]:
+    """One part of each net; `notes` learns what was settled.
+
+    An e4e checkpoint brings the generator it was trained on: the other one is taken, and must be the same or near it.
+    A generator's file without a mean code gets e4e's.
+    """
     parts: dict[str, Part] = {}
     origin: dict[str, str] = {}
     for parcel in sorted(parcels, key=lambda parcel: parcel.foreign.kind == "e4e"):
@@ -145,9 +153,19 @@ def _assemble(parcels: list[_Parcel]) -> dict[str, Part]:
             elif net != "generator":
                 raise WeightsError(f"{origin[net]} and {parcel.path.name} both hold a {net}",
                                    "import one of the two, or each under its own --name")
-            elif not _same(parts[net].state, part.state):
-                raise WeightsError(f"{parcel.path.name} belongs to another generator than that of {origin[net]}",
-                                   "import them under different names: --name")
+            elif note := _unlike(parts[net].state, part.state):
+                if note is OTHER:
+                    raise WeightsError(f"{parcel.path.name} belongs to another generator than that of {origin[net]}",
+                                       "import them under different names: --name")
+                notes.append(f"{parcel.path.name} was trained on a generator {note} from that of {origin[net]}, which "
+                             "is taken: likenesses may suffer a little")
+    if "generator" in parts and parts["generator"].filled:
+        encoder = parts.get("encoder")
+        if encoder and encoder.kind == "e4e" and encoder.config["w_dim"] == parts["generator"].config["w_dim"]:
+            parts["generator"].state["mapping.w_avg"] = encoder.state["w_avg"].mean(0)
+            notes.append(f"{origin['generator']} has no mean code: it is that of {origin['encoder']}")
+        else:
+            notes.append(f"{origin['generator']} has no mean code: it was drawn")
     return parts
 
 
@@ -158,19 +176,35 @@ def lacks(nets: Sequence[str]) -> list[str]:
     return [note for net, note in notes.items() if net not in nets]
 
 
-def _same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two generators are one; noise maps and the mean code are statistics, and may differ."""
+def _unlike(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
+    """Empty where two generators are one, how far they are apart where they are near, otherwise OTHER.
+
+    Noise maps and the mean code are statistics, and may differ.
+    """
     keys = {key for key in {*a, *b} if not key.endswith(("noise_const", "w_avg"))}
-    return all(key in a and key in b and a[key].shape == b[key].shape
-               and (a[key].float() - b[key].float()).norm() <= SAME * a[key].float().norm() + 1e-6 for key in keys)
+    if any(key not in a or key not in b or a[key].shape != b[key].shape for key in keys):
+        return OTHER
+    found = []
+    for key in keys:
+        ours, theirs = a[key].float(), b[key].float()
+        apart, size = max(float((ours - theirs).norm()) - ROUNDING, 0.0), float(ours.norm())
+        found.append(min(1.0, apart / size) if size else float(apart > 0))
+    if max(found) <= SAME:
+        return ""
+    average = sum(found) / len(found)
+    return f"{average:.1%} apart" if average <= NEAR else OTHER
 
 
-def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: str, overwrite: bool) -> Imported:
+def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: str, overwrite: bool,
+           notes: Sequence[str] = ()) -> Imported:
     """Writes the parts and those that the base has already into a new folder, then puts it in place."""
     old = bases.record(folder)
     if old and not overwrite and "generator" in parts:
         ours = bases.load(folder.name).generator.state_dict()
-        if not _same(ours, parts["generator"].state):
+        if note := _unlike(ours, parts["generator"].state):
+            notes = [*notes, f"these files' generator is {note} from the one here, which stays: likenesses may suffer "
+                             "a little"]
+        if note is OTHER:
             raise ConfigError(f"base '{folder.name}' is here already, with another generator",
                               "choose another --name, or --overwrite to replace it; packs made on it will not fit")
         del parts["generator"]  # packs name the hash of the one that is here
@@ -189,9 +223,8 @@ def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: s
         for net, part in parts.items():
             files[net] = _write(work / f"{net}.safetensors", net, part, licence)
         _check_fit(work, files)
-        alignment = {**bases.ALIGNMENT, "encoder_pixels": 256} if "encoder" in files else bases.ALIGNMENT
         known = {"name": folder.name, "licence": licence, "created": date.today().isoformat(), "files": files,
-                 "sources": [*old.get("sources", []), *sources] if kept else sources, "alignment": alignment}
+                 "sources": [*old.get("sources", []), *sources] if kept else sources, "alignment": bases.ALIGNMENT}
         (work / bases.RECORD).write_text(json.dumps(known, indent=1), encoding="utf-8")
         aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
         if folder.exists():
@@ -203,7 +236,7 @@ def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: s
     finally:
         shutil.rmtree(work, ignore_errors=True)
     made = tuple(net for net in bases.NETS if net in files)
-    return Imported("base", folder.name, folder, licence, made, tuple(lacks(made)))
+    return Imported("base", folder.name, folder, licence, made, (*notes, *lacks(made)))
 
 
 def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
@@ -214,14 +247,13 @@ def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
 
     from sigan.nets.unfilled import Unfilled
 
-    kind = "e4e" if net == "encoder" and "luma" not in part.config else net  # our own compact one reads luma apart
-    module, net_name, config_name = bases.KINDS[kind]
+    module, net_name, config_name = bases.KINDS[part.kind]
     config = getattr(import_module(module), config_name)(**part.config)
     with Unfilled():
         model = getattr(import_module(module), net_name)(config)
     state = {key: value.float() if value.is_floating_point() else value for key, value in part.state.items()}
     weights.load_strict(model, state, f"the {net}", "this is a fault of sigan's: please report it")
-    text = {"config": json.dumps(config.to_dict()), "licence": licence, "kind": kind}
+    text = {"config": json.dumps(config.to_dict()), "licence": licence, "kind": part.kind}
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path, text)
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
@@ -263,7 +295,7 @@ def _keep_style(parcel: _Parcel, name: str, base: str, overwrite: bool) -> Impor
     ours = model.generator.state_dict()
     tuned = {key: value.float() for key, value in parcel.foreign.parts["generator"].state.items()}
     mapping = {key: value for key, value in ours.items() if key.startswith("mapping.") and not key.endswith("w_avg")}
-    if not _same(mapping, {key: tuned.get(key, value) for key, value in mapping.items()}):
+    if _unlike(mapping, {key: tuned.get(key, value) for key, value in mapping.items()}):
         raise WeightsError(f"{parcel.path} was tuned from another model than '{base}': their mapping networks differ",
                            "import the base it belongs to, and name it with --base")
     tuned = {**tuned, **{key: value for key, value in ours.items() if key.startswith("mapping.")}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import re
 
 import foreign
 import pytest
@@ -13,6 +14,7 @@ from loopback import QUOTA_PAGE, good, status
 
 from sigan import bases, downloads, intake, inversion, losses, styles, training, weights
 from sigan.errors import ConfigError, OfflineError, WeightsError
+from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
 from sigan.stylization import StylizeConfig, Stylizer
 
 
@@ -94,6 +96,50 @@ def test_another_generator_is_not_slipped_in(files, tmp_path):
     assert "mixed" not in bases.names() and bases.load("tiny").hash == before
     [made] = intake.import_files([tmp_path / "other.pt"], "tiny", overwrite=True)
     assert made.parts == ("generator",) and bases.load("tiny").hash != before
+
+
+@pytest.mark.parametrize(("apart", "accepted"), [(1e-5, True), (0.01, True), (0.3, False)])
+def test_a_decoder_near_the_generator_is_accepted_and_told(files, nets, apart, accepted):
+    g, _, e = (net.state_dict() for net in nets)
+    draw = torch.Generator().manual_seed(3)
+    decoder = {key: value + apart * value.std() * torch.randn(value.shape, generator=draw) if value.ndim > 1 else value
+               for key, value in g.items()}
+    torch.save(foreign.e4e(e, decoder), files / "e4e.pt")
+    if not accepted:
+        with pytest.raises(WeightsError, match="belongs to another generator"):
+            intake.import_files([files / "e4e.pt", files / "gan.pt"], "tiny")
+        return
+    [made] = intake.import_files([files / "e4e.pt", files / "gan.pt"], "tiny")
+    told = re.compile(r"e4e.pt was trained on a generator 0\.[3-9]% apart from that of gan.pt, which is taken")
+    assert len(made.notes) == (apart > intake.SAME) and all(told.match(note) for note in made.notes)
+    assert torch.equal(bases.load("tiny").generator.synthesis.b4.const, g["synthesis.b4.const"])
+    intake.import_files([files / "plain.pt"], "second")
+    [later] = intake.import_files([files / "e4e.pt"], "second")
+    assert len(later.notes) == (apart > intake.SAME) + 1  # and that it has no discriminator
+    assert torch.equal(bases.load("second").generator.synthesis.b4.const, g["synthesis.b4.const"])
+
+
+def test_a_generator_without_a_mean_code_gets_that_of_e4e(files, nets):
+    g, _, e = (net.state_dict() for net in nets)
+    torch.save({"g_ema": foreign.rosinality_generator(g)}, files / "bare.pt")
+    [alone] = intake.import_files([files / "bare.pt"], "alone")
+    assert "bare.pt has no mean code: it was drawn" in alone.notes
+    [made] = intake.import_files([files / "bare.pt", files / "e4e.pt"], "tiny")
+    assert "bare.pt has no mean code: it is that of e4e.pt" in made.notes
+    mean = bases.load("tiny").generator.mapping.w_avg
+    torch.testing.assert_close(mean, e["w_avg"][0])
+    assert (bases.load("alone").generator.mapping.w_avg - mean).norm() > 0.1 * mean.norm()
+
+
+def test_an_encoder_is_what_its_file_says(files, nets, tmp_path):
+    """sigan's own two kinds are told apart by their names, not by their sizes."""
+    config = EncoderConfig(resolution=32, num_ws=8, w_dim=24, luma=10, canvas_resolution=16, width=8)
+    bases.write_net(CompactEncoder(config), tmp_path / "own.safetensors", "CC0-1.0")
+    intake.import_files([files / "plain.pt", tmp_path / "own.safetensors"], "tiny")
+    assert isinstance(bases.load("tiny").encoder, CompactEncoder) and bases.facts("tiny").encoder == "encoder"
+    bases.write_net(nets[2], tmp_path / "theirs.safetensors", "CC0-1.0")
+    intake.import_files([files / "plain.pt", tmp_path / "theirs.safetensors"], "other")
+    assert bases.facts("other").encoder == "e4e"
 
 
 def test_names_are_checked_first(files):

@@ -44,7 +44,7 @@ def _latent(tree: Any, source: str) -> Foreign:
     ws = codes.read()
     ws = ws if ws.ndim == 3 else ws[None]
     config = {"num_ws": ws.shape[1], "w_dim": ws.shape[2]}
-    return Foreign("latent", {"ws": Part("ws", config, {"ws": ws})}, {**config, "notes": []})
+    return Foreign("latent", {"ws": Part("ws", config, {"ws": ws}, "ws")}, {**config, "notes": []})
 
 
 def _sigan(tree: dict, metadata: dict[str, str], source: str) -> Foreign:
@@ -57,7 +57,7 @@ def _sigan(tree: dict, metadata: dict[str, str], source: str) -> Foreign:
         config = dict(json.loads(metadata["config"]))
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{source} has a damaged configuration: {error}", READS) from error
-    part = Part(net, config, tree)
+    part = Part(net, config, tree, kind)
     return Foreign("sigan", {net: part}, {**facts(part, []), "licence": metadata.get("licence", "")})
 
 

@@ -25,11 +25,16 @@ NETS = {"generator": (Generator, GeneratorConfig), "discriminator": (Discriminat
 
 @dataclass(frozen=True)
 class Part:
-    """A network (`generator`, `discriminator`, `encoder`) with its configuration and state, or codes (`ws`)."""
+    """A network (`generator`, `discriminator`, `encoder`) with its configuration and state, or codes (`ws`).
+
+    kind: what it is, a name of `bases.KINDS`. filled: tensors of the state that the file did not have.
+    """
 
     net: str
     config: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
+    kind: str
+    filled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def translated(net: str, state: Mapping[str, Any], table: Callable[[Any], keys.T
     with Unfilled():
         empty = model(config)
     what = f"a {net} of {config.resolution}² in {layout}"
-    return Part(net, config.to_dict(), keys.translate(state, table(config), empty, what, source, constants, given))
+    found = keys.translate(state, table(config), empty, what, source, constants, given)
+    return Part(net, config.to_dict(), found, "e4e" if net == "encoder" else net)
 
 
 def channel_sizes(channels: Mapping[int, int]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ def generator(state: Any, mean: Any, source: str, notes: list[str]) -> Part:
     if mean is None:
         notes.append(f"the file has no mean code: it is that of {DRAWS:,} draws")
         part.state["mapping.w_avg"] = mean_code(part)
+        part = replace(part, filled=("mapping.w_avg",))
     else:
         part.state["mapping.w_avg"] = _first_code(mean, part.config["w_dim"], source)
     return part
