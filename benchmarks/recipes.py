@@ -71,7 +71,7 @@ def measure(out: Path, photos: Path, references: Path, squeezenet: str | None) -
     config = evaluation.EvalConfig(metrics=names, aligned=True, features=f"squeezenet:{squeezenet}")
     run = evaluation.Evaluation(out, photos, references, config)
     values = [record.values["identity"] for record in run if "identity" in record.values]
-    found = {one.name: {"value": one.value, "low": one.low, "high": one.high, "n": one.n} for one in run.figures()}
+    found = {one.metric: {"value": one.value, "low": one.low, "high": one.high, "n": one.n} for one in run.figures()}
     found["identity"] = {**found["identity"], "spread": float(np.std(values))}
     return found
 
@@ -92,10 +92,12 @@ def main() -> None:
     faces = frame(arguments.photos, out / "photos", base.resolution)
     results = json.loads(told.read_text()) if told.exists() else {}
     for label, values in map(read_variant, arguments.variants):
+        folder = out / "portraits" / label.replace(" ", "-")
         if label not in results:
-            folder = out / "portraits" / label.replace(" ", "-")
-            spent = draw({"kind": arguments.kind, **values}, references, out / "photos", folder, base)
-            results[label] = {**measure(folder, out / "photos", out / "references", arguments.squeezenet), **spent}
+            results[label] = draw({"kind": arguments.kind, **values}, references, out / "photos", folder, base)
+            told.write_text(json.dumps(results, indent=2) + "\n")
+        if "identity" not in results[label]:
+            results[label] |= measure(folder, out / "photos", out / "references", arguments.squeezenet)
             told.write_text(json.dumps(results, indent=2) + "\n")
         print(label, {name: round(one["value"], 4) for name, one in results[label].items()
                       if isinstance(one, dict) and one.get("value") is not None}, flush=True)
