@@ -35,13 +35,30 @@ class ItemDone:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A style in training, tried on faces held aside: its distance to the references, and theirs to themselves.
+
+    identity: median dlib distance over `people` faces; None where none was found.
+    """
+
+    step: int
+    style: float
+    identity: float | None
+    people: int
+
+
+@dataclass(frozen=True)
 class TrainStep:
-    """One optimiser step: `loss` is the total, `parts` its weighted terms by name."""
+    """One optimiser step of `total`, which falls when the training is about to stop by itself.
+
+    `loss` is the sum of `parts`, the weighted terms by name; `measured` is there every so many steps.
+    """
 
     index: int
     total: int
     loss: float
     parts: dict[str, float]
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)

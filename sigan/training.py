@@ -6,10 +6,14 @@ Letters: x references [K,3,R,R] in [-1,1], ws codes [K,L,C], y the tuned generat
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +21,24 @@ from torch import Tensor
 
 from sigan import __version__, bases, finetuning, images, inversion, losses, mixing, packs
 from sigan.errors import ConfigError, SiganError
-from sigan.events import TrainStep
+from sigan.events import Measured, TrainStep
+from sigan.identity import Identity
 from sigan.runtime import resolve_device
+from sigan.tradeoff import Curve
+from sigan.trials import Trials
 
 RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
 FACES_OF_NOBODY = 64  # codes the people's terms draw from
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
-TRIAL_FACES, TRIAL_SEED = 8, 1000  # faces of nobody that a pack is tried on; those of training have the seed itself
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
 GREY = 0.02  # of `_chroma`: scanned ink has up to 0.005, watercolours 0.09 to 0.19
+MEASURE = 15  # steps between two measurements, which cost about as much as two steps
+WILD = 20.0  # times the first step's loss: a training that gets there does not come back
+PERCEPTUAL = ("auto", "lpips", "discriminator")
+RANDOM_CODES = ("one", "layers")
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
 
 
@@ -48,6 +58,10 @@ class TrainConfig:
     lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float | None = None  # sigan 3; the papers' recipes 0
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
+    perceptual: str = "auto"  # LPIPS, the paper's, where it is installed; JoJoGAN's last version has discriminator taps
+    random_codes: str = "one"  # w_rand of Eq. 1: one code for all layers, as in the authors' code, or one for each
+    measure: int | None = None  # steps between measurements on held-aside faces, 0 none; sigan 15, the papers' 0
+    id_floor: float | None = None  # dlib distance that held-aside faces may not pass
     seed: int = 0
     device: str = "auto"
 
@@ -63,6 +77,7 @@ class TrainConfig:
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
             "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
+            "measure": MEASURE if self.recipe == "sigan" or self.id_floor is not None else 0,
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:
@@ -76,16 +91,19 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"lr is {self.lr}; it must be more than 0")
+        for name, known in (("perceptual", PERCEPTUAL), ("random_codes", RANDOM_CODES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        if self.measure < 0:
+            raise ConfigError(f"measure is {self.measure}; it must be 0 or more steps")
+        if self.id_floor is not None and not (0 < self.id_floor < math.inf and self.measure):
+            raise ConfigError(f"id_floor is {self.id_floor}, measured every {self.measure} steps; both must be more "
+                              "than 0", "0.6 is dlib's own border between two people")
 
-
-@dataclass(frozen=True)
-class Trial:
-    """A pack tried on faces of the base: uint8 [R,R,3] each, and the distances from the references' statistics."""
-
-    faces: list[np.ndarray]
-    portraits: list[np.ndarray]
-    before: float
-    after: float
+    @property
+    def stops(self) -> bool:
+        """Whether the training stops by itself and keeps the best point: the papers' recipes go on to their end."""
+        return bool(self.measure) and (self.recipe == "sigan" or self.id_floor is not None)
 
 
 class StyleTrainer:
@@ -96,7 +114,7 @@ class StyleTrainer:
     """
 
     def __init__(self, references: Sequence[np.ndarray], config: TrainConfig | None = None,
-                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = ()):
+                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = (), identity: Identity | None = None):
         if not len(references):
             raise ConfigError("no references", "give one picture of the style or more")
         self.config = config or TrainConfig()
@@ -105,18 +123,37 @@ class StyleTrainer:
         self.x = self._to_batch(references)
         with torch.no_grad():
             self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()
-            self.inversions = images.from_batch(self.base.generator.synthesis(self.ws))
-        self.loss = losses.best(self.base.discriminator, self.device)
+            drawn = torch.cat(list(finetuning.draw(self.base.generator.synthesis, self.ws)))
+            self.inversions = images.from_batch(drawn)
+        self.loss = self._loss()
         self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
         self.generator = copy.deepcopy(self.base.generator)
         self.random = torch.Generator().manual_seed(self.config.seed)
         wanted = self.config.lambda_feature or self.config.lambda_statistics
         self.people = self._people(photos) if wanted else None
-        self.done = 0
+        self.curve = Curve(0.0, self.config.id_floor, choosing=self.config.stops)
+        self._identity = identity
+        self.done, self.end, self.stopped = 0, self.config.steps, ""
+        self.portraits: list[np.ndarray] = []  # of the held-aside faces, as last measured
+        self._engine: finetuning.Finetuner | None = None
+        self._first = 0.0  # the first step's loss
+        self._kept: tuple[int, dict[str, Tensor]] | None = None  # step and weights of the best point
+
+    def _loss(self) -> losses.PerceptualLoss:
+        if self.config.perceptual == "lpips":
+            return losses.LpipsVgg(self.device)
+        if self.config.perceptual == "discriminator":
+            return losses.DiscriminatorFeatures(self.base.discriminator)
+        return losses.best(self.base.discriminator, self.device)
 
     @property
     def loss_name(self) -> str:
         return self.loss.name
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The faces held aside, by which the training is measured."""
+        return Trials(self.base, self.loss, self.x, self.config.seed, self._identity)
 
     def _to_batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         return images.to_batch([images.resize(p, self.base.resolution) for p in pictures], self.device)
@@ -129,36 +166,100 @@ class StyleTrainer:
             ws = inversion.invert(self.base, x).clone()
         else:
             ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
-            x = torch.cat([self.base.generator.synthesis(part) for part in ws.split(finetuning.CHUNK)])
-        return ws, finetuning.Targets(self.loss, x)
+            x = finetuning.draw(self.base.generator.synthesis, ws)
+        return ws, finetuning.Targets(self.loss, x, len(ws))
 
     def steps(self) -> Iterator[TrainStep]:
-        """One record a step. Leaving the loop early is fine. SiganError, with the step, when the loss is not finite."""
-        config = self.config
+        """One record a step, to the end or until it stops by itself (`stopped` says why). Leaving early is fine.
+
+        SiganError, with the step, when the loss is not finite or far beyond the first: `settle` then gives the best.
+        """
         engine = self._finetuner()
-        for index in range(self.done, config.steps):
-            parts = engine.step(*self._drawn(), lr=self._rate(index))
+        while self.done < self.end:
+            parts = engine.step(*self._drawn(), lr=self._rate(self.done))
             total = sum(parts.values())
-            if not math.isfinite(total):
-                raise SiganError(f"the training diverged at step {index}: the loss is {total}",
-                                 f"use a lower --lr than {config.lr}")
-            self.done = index + 1
-            yield TrainStep(self.done, config.steps, total, parts)
+            self._first = self._first or total
+            if not math.isfinite(total) or total > WILD * self._first:
+                raise SiganError(f"the training diverged at step {self.done}: the loss is {total:g}",
+                                 f"use a lower --lr than {self.config.lr:g}")
+            self.done += 1
+            due = self.config.measure and (self.done % self.config.measure == 0 or self.done == self.end)
+            yield TrainStep(self.done, self.end, total, parts, self._measured() if due else None)
 
     def _finetuner(self) -> finetuning.Finetuner:
-        config = self.config
-        engine = finetuning.Finetuner(
-            self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
-            self.people[1] if self.people else None, identity=config.lambda_feature,
-            statistics=config.lambda_statistics, scale=_scale)
-        if config.recipe == "sigan" and _chroma(self.x) < GREY:
-            self.generator.synthesis.desaturate()
-        return engine
+        if self._engine is None:
+            config = self.config
+            self._engine = finetuning.Finetuner(
+                self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
+                self.people[1] if self.people else None, identity=config.lambda_feature,
+                statistics=config.lambda_statistics, scale=_scale)
+            if config.recipe == "sigan" and _chroma(self.x) < GREY:
+                self.generator.synthesis.desaturate()
+        return self._engine
 
     def _rate(self, index: int) -> float:
         """The learning rate of a step."""
-        left = (1 - index / self.config.steps) / (1 - DECAY_FROM)
+        left = (1 - index / self.end) / (1 - DECAY_FROM)
         return self.config.lr * (min(1.0, left) if self.config.recipe == "sigan" else 1.0)
+
+    def _measured(self) -> Measured:
+        """The point of the curve here. Its weights are kept when it is the best; nothing more to gain ends the run."""
+        trial = self.trials.measure(self.generator)
+        self.portraits, self.curve.before = trial.portraits, self.trials.before
+        point = Measured(self.done, trial.style, trial.identity, trial.people)
+        self.curve.add(point)
+        if self.curve.best() is point:
+            state = self.generator.synthesis.state_dict()
+            self._kept = self.done, {key: value.detach().clone() for key, value in state.items()}
+        if self.config.stops and not self.stopped and (reason := self.curve.finished()):
+            self.stopped = reason
+            lands = self.config.recipe == "sigan" and self.curve.allowed(point)  # the rate falls to nothing first
+            self.end = min(self.end, math.ceil(self.done / DECAY_FROM)) if lands else self.done
+        return point
+
+    def settle(self) -> int:
+        """Goes back to the best point measured, and gives its step; without measurements to the last step.
+
+        SiganError when no point keeps people as near to themselves as `id_floor` asks.
+        """
+        if self.curve.points and self._kept is None:
+            nearest = min(point.identity for point in self.curve.points)
+            raise SiganError(f"no point keeps people within the dlib distance {self.config.id_floor:g}; the nearest: "
+                             f"{nearest:.3f}", "allow more with --id-floor, or measure more often with --measure")
+        if self._kept:  # as many steps may have been done, and one more that went wild
+            self.done, weights = self._kept
+            self.end = self.done
+            self.generator.synthesis.load_state_dict(weights)
+        return self.done
+
+    # ---- going on after a kill
+
+    @property
+    def key(self) -> str:
+        """A hash of all that decides the result: references, people, base, loss and configuration."""
+        facts = [__version__, _plain(self.config), self.base.hash, self.loss.name]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for tensor in (self.x, self.ws, self.people[0] if self.people else self.x[:0]):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """All that the steps to come depend on, as `states.write` takes it."""
+        kept = self._kept and [self._kept[0], None if self._kept[0] == self.done else self._kept[1]]
+        return {"done": self.done, "end": self.end, "stopped": self.stopped, "first": self._first, "kept": kept,
+                "curve": self.curve.state(), "random": self.random.get_state(),
+                "engine": self._finetuner().state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on where a trainer of the same `key` was: every step to come is bit for bit what it would have been."""
+        self._finetuner().load_state_dict(state["engine"])
+        self.random.set_state(state["random"])
+        self.done, self.end, self.stopped, self._first = (state[k] for k in ("done", "end", "stopped", "first"))
+        self.curve.load_state(state["curve"])
+        self.curve.before = self.trials.before if self.curve.points else 0.0
+        weights = self.generator.synthesis.state_dict()
+        self._kept = state["kept"] and (state["kept"][0], state["kept"][1] or
+                                        {key: value.detach().clone() for key, value in weights.items()})
 
     def _drawn(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """One step's codes: of the references, of people drawn from all, and which those are."""
@@ -172,8 +273,9 @@ class StyleTrainer:
     @torch.no_grad()
     def _mixed(self) -> Tensor:
         """The references' codes, a fresh random code mixed into the style layers (Eq. 1).  -> [K,L,C]"""
-        z = torch.randn(len(self.ws), self.base.generator.config.z_dim, generator=self.random)
-        w = self.base.generator.mapping(z.to(self.device))
+        each = len(self.ws[0]) if self.config.random_codes == "layers" else 1
+        z = torch.randn(each * len(self.ws), self.base.generator.config.z_dim, generator=self.random)
+        w = self.base.generator.mapping(z.to(self.device)).unflatten(0, (-1, each)).expand_as(self.ws)
         return mixing.mix(self.ws, w, self.layers, self.config.alpha)
 
     def pack(self, name: str, compact: bool = True, **manifest) -> packs.StylePack:
@@ -182,34 +284,32 @@ class StyleTrainer:
         compact: rounded to what a small file holds (`StylePack.compacted`); otherwise all in fp16. Other keyword
         arguments fill the manifest (author, licence, references_licence, card).
         """
-        config = asdict(self.config)
-        config.pop("device")
-        config["swap_layers"] = list(config["swap_layers"])
         facts = {"licence": self.base.licence, "created": date.today().isoformat(), **manifest}
         return packs.StylePack.from_weights(
             packs.PackManifest(name=name, base=self.base.name, base_hash=self.base.hash,
-                               base_resolution=self.base.resolution, recipe=self.config.recipe, config=config,
-                               seed=self.config.seed, steps=self.done, references=len(self.x),
-                               perceptual=self.loss.name, base_licence=self.base.licence,
+                               base_resolution=self.base.resolution, recipe=self.config.recipe,
+                               config=_plain(self.config), seed=self.config.seed, steps=self.done,
+                               references=len(self.x), perceptual=self.loss.name, base_licence=self.base.licence,
                                made_with=f"sigan {__version__}", **facts),
             self.base.generator.state_dict(), self.generator.state_dict(), compact).illustrated(self.base)
 
-    @torch.no_grad()
-    def trial(self, pack: packs.StylePack) -> Trial:
-        """Faces of nobody, none of them trained on, before and after `pack`, and how near they come to the references.
+    def figures(self, pack: packs.StylePack) -> dict[str, dict]:
+        """What the pack does to the held-aside faces, and how the training came there: for its manifest."""
+        with pack.apply(self.base.generator) as generator:
+            trial = self.trials.measure(generator)
+        found = {"style": {"value": round(trial.style, 4), "before": round(self.trials.before, 4),
+                           "faces": len(trial.portraits),
+                           "by": f"distribution distance to the references, {self.loss.name}"}}
+        if trial.identity is not None:
+            found["identity"] = {"value": round(trial.identity, 4), "faces": trial.people,
+                                 "by": "dlib distance before and after, median over faces of the base"}
+        return {**found, "curve": self.curve.as_figure()} if self.curve.points else found
 
-        The distance is that of the recipe's distribution term, by its own net: 0 would be the references' own values.
-        """
-        ws = self.base.sample(len(self.x) * math.ceil(TRIAL_FACES / len(self.x)), seed=self.config.seed + TRIAL_SEED)
-        spread = losses.distributions(self.loss.features(self.x))
-        found: list[tuple[list[np.ndarray], float]] = []
-        for strength in (0.0, 1.0):
-            with pack.apply(self.base.generator, strength) as generator:
-                y = torch.cat([generator.synthesis(part) for part in ws.split(finetuning.CHUNK)])
-            distance = losses.distribution_distance(losses.distributions(finetuning.Targets(self.loss, y).taps), spread)
-            found.append((images.from_batch(y[:TRIAL_FACES]), float(distance)))
-        (faces, before), (portraits, after) = found
-        return Trial(faces, portraits, before, after)
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """A configuration for JSON, without where it was computed."""
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(config).items() if key != "device"}
 
 
 def _chroma(x: Tensor) -> float:

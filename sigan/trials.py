@@ -46,7 +46,7 @@ class Trials:
         self.loss, self.identity, self._people = loss, identity or Identity(), None
         count = len(x) * math.ceil(FACES / len(x))  # sorted values are compared: a multiple of the references
         self.ws = base.sample(count, seed=seed + SEED)
-        self.spread = losses.distributions(finetuning.Targets(loss, x).taps)
+        self.spread = self._distributions(x)
         y = self._drawn(base.generator)
         self.faces = images.from_batch(y[:FACES])
         self.before = self._distance(y)
@@ -71,9 +71,11 @@ class Trials:
 
     @torch.no_grad()
     def _drawn(self, generator: nn.Module) -> Tensor:
-        return torch.cat([generator.synthesis(part) for part in self.ws.split(finetuning.CHUNK)])
+        return torch.cat(list(finetuning.draw(generator.synthesis, self.ws)))
 
     @torch.no_grad()
     def _distance(self, y: Tensor) -> float:
-        drawn = losses.distributions(finetuning.Targets(self.loss, y).taps)
-        return float(losses.distribution_distance(drawn, self.spread))
+        return float(losses.distribution_distance(self._distributions(y), self.spread))
+
+    def _distributions(self, x: Tensor) -> list[Tensor]:
+        return losses.distributions(self.loss.values(finetuning.Targets(self.loss, x)[:]))

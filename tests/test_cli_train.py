@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sigan import images, packs, runtime, styles
 from sigan.cli.app import main
@@ -31,7 +33,7 @@ def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys
     assert (manifest.author, manifest.licence, manifest.references_licence) == ("Ann", "CC0-1.0", "my own drawings")
     assert manifest.base_licence == tiny_base.licence and manifest.made_with.startswith("sigan ")
     assert manifest.figures == told["figures"] and manifest.figures["style"]["faces"] == 8
-    strip = images.read(io.BytesIO(packs.preview(styles.find("ink").path)))
+    strip = np.array(Image.open(io.BytesIO(packs.preview(styles.find("ink").path))))
     assert strip.shape[0] > 2 * tiny_base.resolution < strip.shape[1]  # two faces, before and after
     assert images.read(tmp_path / "preview/references.png").shape[1] > 2 * tiny_base.resolution
     assert styles.find("ink").path.parent == runtime.home() / "styles"

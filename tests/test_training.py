@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sigan import mixing
+from sigan import losses, mixing, states
 from sigan.errors import ConfigError, SiganError
 from sigan.training import RECIPES, StyleTrainer, TrainConfig
 
@@ -17,8 +17,21 @@ def references() -> list[np.ndarray]:
     return [np.clip(draw.normal(200, 20, (32, 32, 3)), 0, 255).astype(np.uint8) for _ in range(2)]
 
 
+class Likeness:
+    """Stands for dlib: a picture's descriptor is its mean colour, every picture has a face."""
+
+    def landmarks(self, image: np.ndarray) -> np.ndarray:
+        return np.zeros((68, 2), np.float32)
+
+    def descriptor(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return image.mean((0, 1)) / 255
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.linalg.norm(a - b))
+
+
 def trainer(base, references, **values) -> StyleTrainer:
-    return StyleTrainer(references, TrainConfig(device="cpu", **{"steps": 3, **values}), base=base)
+    return StyleTrainer(references, TrainConfig(device="cpu", **{"steps": 3, **values}), base=base, identity=Likeness())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -103,6 +116,9 @@ def test_recipes_hold_the_papers_values():
     ({"recipe": "magic"}, "recipe is 'magic'"), ({"kind": "oil"}, "kind is 'oil'"), ({"steps": 0}, "steps is 0"),
     ({"alpha": 1.5}, "alpha is 1.5"), ({"lambda_feature": -1.0}, "lambda_feature is -1.0"),
     ({"lambda_statistics": float("nan")}, "lambda_statistics is nan"), ({"lr": 0.0}, "lr is 0.0"),
+    ({"perceptual": "eyes"}, "perceptual is 'eyes'"), ({"random_codes": "two"}, "random_codes is 'two'"),
+    ({"measure": -1}, "measure is -1"), ({"id_floor": 0.0}, "id_floor is 0.0"),
+    ({"id_floor": 0.5, "measure": 0}, "id_floor is 0.5, measured every 0 steps"),
 ])
 def test_values_out_of_range_are_named(values, message):
     with pytest.raises(ConfigError, match=message):
@@ -118,6 +134,118 @@ def test_divergence_names_the_step(tiny_base, references):
     run = trainer(tiny_base, references, lr=1e30)
     with pytest.raises(SiganError, match=r"diverged at step [12]"):
         list(run.steps())
+
+
+def test_a_loss_far_beyond_the_first_is_divergence_too_and_the_best_is_kept(tiny_base, references):
+    run = trainer(tiny_base, references, steps=60, measure=1, lr=1e-3)
+    steps = run.steps()
+    for _ in range(3):
+        next(steps)
+    best, kept = run.curve.best().step, run.generator.synthesis.state_dict()
+    kept = {key: value.clone() for key, value in kept.items()}
+    with torch.no_grad():  # as if a step had gone wild
+        for parameter in run.generator.synthesis.parameters():
+            parameter.mul_(30)
+    with pytest.raises(SiganError, match="diverged at step [345]: the loss is"):
+        list(steps)
+    assert run.settle() == best == 3
+    assert all(torch.equal(kept[key], value) for key, value in run.generator.synthesis.state_dict().items())
+
+
+# ---- measured, stopped, resumed
+
+def test_what_is_measured_is_what_a_slow_look_gives(tiny_base, references):
+    run = trainer(tiny_base, references, steps=4, measure=2)
+    points = [step.measured for step in run.steps()]
+    assert [point and point.step for point in points] == [None, 2, None, 4]
+    ws = tiny_base.sample(8, seed=1000)
+    before, after = (net.synthesis(ws) for net in (tiny_base.generator, run.generator))
+    colors = [[((y + 1) * 127.5).round().clamp(0, 255).mean((1, 2)) / 255 for y in part] for part in (before, after)]
+    distances = [float((a - b).detach().norm()) for a, b in zip(*colors, strict=True)]
+    assert points[3].identity == pytest.approx(np.median(distances), abs=1e-4) and points[3].people == 8
+    taps = [losses.distributions(run.loss.values(run.loss.features(part))) for part in (after, run.x)]
+    assert points[3].style == pytest.approx(float(losses.distribution_distance(*taps)), rel=1e-4)
+    assert run.curve.before > points[3].style
+
+
+def test_measuring_changes_no_step(tiny_base, references):
+    often, never = (trainer(tiny_base, references, steps=4, measure=measure) for measure in (1, 0))
+    assert [step.loss for step in often.steps()] == [step.loss for step in never.steps()]
+
+
+def test_it_stops_when_nothing_is_gained_and_the_rate_has_fallen(tiny_base, references, monkeypatch):
+    run = trainer(tiny_base, references, steps=500, measure=2)
+    monkeypatch.setattr(run.curve, "finished", lambda: "enough" if len(run.curve.points) == 6 else "")
+    last = list(run.steps())[-1]
+    assert (last.index, last.total, run.stopped) == (20, 20, "enough")  # at 12 of 500; 40 % of the steps lower the rate
+    assert run._rate(11) == run.config.lr > run._rate(15) > run._rate(19) > 0
+    paper = trainer(tiny_base, references, recipe="styleidentity", steps=8, measure=2)
+    monkeypatch.setattr(paper.curve, "finished", lambda: "enough")
+    assert list(paper.steps())[-1].index == 8 and not paper.stopped and paper.settle() == 8
+
+
+def test_the_floor_ends_the_run_and_nothing_beyond_it_is_kept(tiny_base, references):
+    free = trainer(tiny_base, references, steps=12, measure=1, lr=1e-2)
+    list(free.steps())
+    distances = [point.identity for point in free.curve.points]
+    floor = (distances[0] + distances[1]) / 2  # they grow: the pictures become the references'
+    assert distances[0] < distances[1]
+    run = trainer(tiny_base, references, steps=12, measure=1, lr=1e-2, id_floor=floor)
+    assert list(run.steps())[-1].index == 2 and "passed the dlib distance" in run.stopped
+    assert run.settle() == 1 and run.pack("ink").manifest.steps == run.done
+    strict = trainer(tiny_base, references, steps=12, measure=1, lr=1e-2, id_floor=1e-6)
+    list(strict.steps())
+    with pytest.raises(SiganError, match="no point keeps people within the dlib distance 1e-06"):
+        strict.settle()
+
+
+@pytest.mark.parametrize("values", [{}, {"recipe": "styleidentity"}])
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tiny_base, references, tmp_path, values):
+    def run():
+        return trainer(tiny_base, references, steps=7, measure=2, seed=4, **values)
+
+    whole, killed, resumed = run(), run(), run()
+    steps = list(whole.steps())
+    for step in killed.steps():
+        if step.index == 3:
+            break
+    states.write(tmp_path / "state", killed.state())
+    resumed.load_state(states.read(tmp_path / "state"))
+    assert whole.key == killed.key == resumed.key
+    assert list(resumed.steps()) == steps[3:]
+    assert resumed.curve == whole.curve and resumed.settle() == whole.settle()
+    assert resumed.pack("ink").hash == whole.pack("ink").hash
+
+
+def test_the_key_tells_other_inputs_and_options_apart(tiny_base, references):
+    keys = [trainer(tiny_base, references, **values).key for values in ({}, {"seed": 1}, {"steps": 4}, {"lr": 0.1})]
+    keys += [trainer(tiny_base, references[:1]).key,
+             StyleTrainer(references, TrainConfig(steps=3, device="cpu"), base=tiny_base, photos=references).key]
+    assert len(set(keys)) == len(keys)
+
+
+def test_figures_hold_the_curve(tiny_base, references):
+    run = trainer(tiny_base, references, steps=4, measure=2)
+    list(run.steps())
+    found = run.figures(run.pack("ink"))
+    assert found["curve"]["steps"] == [2, 4] and found["identity"]["faces"] == 8
+    assert found["style"]["value"] == pytest.approx(found["curve"]["style"][-1], rel=0.2)  # rounded to 4 bits
+    assert "curve" not in trainer(tiny_base, references, recipe="jojogan").figures(run.pack("ink"))
+
+
+# ---- the differences of paper and code
+
+def test_a_random_code_for_each_layer_or_one_for_all(tiny_base, references):
+    one, each = (trainer(tiny_base, references, random_codes=value, swap_layers=(3, 5, 7))
+                 for value in ("one", "layers"))
+    mixed = [(run._mixed() - 0.5 * run.ws)[:, list(run.layers)] for run in (one, each)]  # alpha is 0.5
+    mixed = [part.round(decimals=4) for part in mixed]
+    assert (mixed[0] == mixed[0][:, :1]).all() and not (mixed[1] == mixed[1][:, :1]).all()
+
+
+def test_discriminator_features_can_be_asked_for(tiny_base, references, monkeypatch):
+    monkeypatch.setattr(losses, "best", lambda *_: pytest.fail("not asked for"))
+    assert isinstance(trainer(tiny_base, references, perceptual="discriminator").loss, losses.DiscriminatorFeatures)
 
 
 @pytest.mark.parametrize(("recipe", "grey"), [("sigan", True), ("styleidentity", False)])

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sigan import manifest
 from sigan.cli.pace import Pace
+
+if TYPE_CHECKING:
+    from sigan.tradeoff import Curve
 
 T = TypeVar("T")
 
@@ -138,6 +141,43 @@ def batch(records: Iterable[T], total: int | None, description: str, quiet: bool
             pace.add(record.status)
             bar.update(task, advance=1, pace=str(pace))
             yield record
+
+
+def training(steps: Iterable[T], curve: Curve, description: str, quiet: bool = False) -> Iterator[T]:
+    """The steps of a training as they pass: on a terminal a bar and a table of what was measured, elsewhere lines."""
+    from sigan.tradeoff import told
+
+    if quiet or not interactive():
+        for step in steps:
+            if step.measured:
+                note(f"step {step.index}/{step.total}: {told(step.measured, curve.before)}", quiet)
+            yield step
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(description, total=None)
+    with Live(bar, console=bar.console, refresh_per_second=4) as live:
+        for step in steps:
+            bar.update(task, completed=step.index, total=step.total)
+            if step.measured:
+                live.update(Group(_curve_table(curve), bar))
+            yield step
+
+
+def _curve_table(curve: Curve):
+    """The last measurements of a training, the one that would be kept marked."""
+    from rich.table import Table
+
+    drawn, best = Table("step", "style left", "identity", ""), curve.best()
+    for point in curve.points[-12:]:
+        identity = "no face" if point.identity is None else f"{point.identity:.3f}"
+        share = f"{100 * point.style / max(curve.before, 1e-9):.0f} %"
+        drawn.add_row(str(point.step), share, identity, "best" if point is best else "")
+    return drawn
 
 
 def transfers(records: Iterable[T], quiet: bool = False) -> Iterator[T]:

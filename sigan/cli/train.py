@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
 
 from sigan.cli import options
-from sigan.errors import ConfigError, NoFaceError
+from sigan.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -24,21 +21,29 @@ def train(
     refs: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the pack here only.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="sigan|styleidentity|jojogan",
-                                             help="What is minimised.")] = "sigan",
+                                        help="What is minimised.")] = "sigan",
     kind: Annotated[str | None, typer.Option("--kind", metavar="sketch|cartoon", help="Decides the steps.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Optimiser steps, at most.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", metavar="0..1", help="The α of Eq. 1.")] = None,
     swap_layers: Annotated[
-        str | None, typer.Option("--swap-layers", metavar="7,9,…", help="Style layers, counted on 18.")
+        str | None, typer.Option("--swap-layers", metavar="7,9,…", help="Style layers, counted on 18; 7-17 is a range.")
     ] = None,
+    random_codes: Annotated[str | None, typer.Option("--random-codes", metavar="one|layers", help="The random code of "
+                                                     "Eq. 1: one for all layers, or one for each.")] = None,
     lambda_feature: Annotated[
         float | None, typer.Option("--lambda-feature", metavar="L", help="Weight of the identity term, Eq. 2.")
     ] = None,
     lambda_statistics: Annotated[
         float | None, typer.Option("--lambda-statistics", metavar="L", help="Weight of the distribution term.")
     ] = None,
+    perceptual: Annotated[str | None, typer.Option("--perceptual", metavar="auto|lpips|discriminator",
+                                                   help="What compares pictures.")] = None,
     photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="People the style must keep.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's step size.")] = None,
+    measure: Annotated[int | None, typer.Option("--measure", metavar="N", help="Steps between two measurements on "
+                                                "faces held aside; 0: none.")] = None,
+    id_floor: Annotated[float | None, typer.Option("--id-floor", metavar="D", help="The dlib distance that people may "
+                                                   "not pass: it stops there, and keeps what is nearer.")] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Of the pack; default: the base's.")
     ] = None,
@@ -47,10 +52,14 @@ def train(
     ] = "",
     author: Annotated[str, typer.Option("--author", metavar="TEXT", help="Who made the style.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Keep all in fp16: four times as large, no better.")] = False,
-    preview: Annotated[Path | None, typer.Option("--preview", metavar="DIR", help="Where the sheet goes.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", metavar="DIR", help="Where sheet, strips and curve go as they come.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say what will go wrong with these references.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained, and where to.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this training was interrupted.")] = False,
     landmarks: Annotated[
-        Path | None, typer.Option("--landmarks", metavar="FILE.json", help="{\"a.jpg\": [[x, y], ...]}: 68 points of "
+        Path | None, typer.Option("--landmarks", metavar="FILE.json", help='{"a.jpg": [[x, y], ...]}: 68 points of '
                                   "faces that are not found.")
     ] = None,
     aligned: options.Aligned = False,
@@ -63,127 +72,73 @@ def train(
 ) -> None:
     """Learns a style from a few references.
 
-    It is installed as pack NAME, unless --out names a file. One reference is enough, 7 to 14 are better.
+    It is installed as pack NAME, unless --out names a file. One reference is enough, 7 to 14 are better. Ctrl-C keeps
+    the best so far, and --resume goes on.
     """
     from sigan import bases, runtime
-    from sigan.cli import preflight, render
+    from sigan.cli import preflight, render, session
     from sigan.preflight import check as check_references
     from sigan.training import StyleTrainer, TrainConfig
 
     given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
-             "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers)}
-    given = {key: value for key, value in given.items() if value is not None}
-    config = TrainConfig(recipe=recipe, seed=seed, device=device, **given)
+             "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers), "measure": measure,
+             "random_codes": random_codes, "perceptual": perceptual, "id_floor": id_floor}
+    config = TrainConfig(recipe=recipe, seed=seed, device=device,
+                         **{key: value for key, value in given.items() if value is not None})
     if not check:
-        _check_free(name, out, overwrite)
-    _check_texts(licence=licence or "", references_licence=references_licence, author=author)
+        session.check_free(name, out, overwrite)
+    session.check_texts(licence=licence or "", references_licence=references_licence, author=author)
     model = bases.load(base, device=runtime.resolve_device(device))
 
     found, rejects = preflight.gather(refs, model.resolution, aligned=aligned, landmarks=landmarks)
-    checked = check_references(model, found, rejects)
-    faces = [one.face.image for one in found]
-    sheet = preflight.sheet((preview or runtime.home() / "previews" / name) / "references.png",
-                            {"references": faces, "inversions": checked.inversions}, model.resolution)
-    preflight.show(checked, quiet, whole=check)
-    render.note(f"references beside their inversions: {sheet}", quiet)
+    told = {"references": len(found), "rejected": [error.message for error in rejects], "base": model.name}
+    folder = preview or runtime.home() / "previews" / name
+    if not dry_run:
+        checked = check_references(model, found, rejects)
+        sheet = preflight.sheet(folder / "references.png", {"references": [one.face.image for one in found],
+                                                            "inversions": checked.inversions}, model.resolution)
+        preflight.show(checked, quiet, whole=check)
+        render.note(f"references beside their inversions: {sheet}", quiet)
+        told["sheet"] = sheet
     if check:
         if json:
-            render.data({**checked.as_json(), "rejected": [error.message for error in rejects], "base": model.name,
-                         "sheet": sheet})
+            render.data({**told, **checked.as_json()})
         return
     people, _ = preflight.gather([photos], model.resolution, aligned=aligned, what="photos") if photos else ((), ())
-    trainer = StyleTrainer(faces, config, base=model, photos=[one.face.image for one in people])
-    render.note(f"perceptual loss: {trainer.loss_name}; references: {len(faces)}", quiet)
+    trainer = StyleTrainer([one.face.image for one in found], config, base=model,
+                           photos=[one.face.image for one in people])
+    render.note(f"perceptual loss: {trainer.loss_name}; references: {len(found)}", quiet)
+    run = session.Session(trainer, name, folder if preview else None, quiet)
+    if dry_run:
+        plan = run.plan(out)
+        render.note(", ".join(f"{key}: {value}" for key, value in plan.items()), quiet)
+        if json:
+            render.data({**told, **plan})
+        return
 
-    last = None
-    for step in render.progress(trainer.steps(), config.steps, f"train {name}", quiet):
-        last = step
     facts = {"licence": licence or model.licence, "references_licence": references_licence, "author": author}
+    last = run.train(resume, lambda: trainer.pack(name, compact=not full, **facts))
+    kept = trainer.settle()
     pack = trainer.pack(name, compact=not full, **facts)
-    pack = replace(pack, manifest=replace(pack.manifest, figures=_figures(trainer, pack)))
-    path = _keep(pack, name, out, overwrite)
-    for line in _told(pack.manifest):
+    pack = replace(pack, manifest=replace(pack.manifest, figures=trainer.figures(pack)))
+    path = session.keep(pack, name, out, overwrite)
+    run.finished()
+    for line in session.told(pack.manifest):
         render.note(line, quiet)
     render.note(f"{path}: {len(pack.deltas)} weights differ from {model.name}; try: sigan stylize --style "
                 f"{out or name} IN OUT", quiet)
     if json:
-        render.data({"name": name, "output": path, "references": len(faces), "rejected": [e.message for e in rejects],
-                     "steps": last.total if last else 0, "loss": last.loss if last else None, "sheet": sheet,
-                     "perceptual": trainer.loss_name, "base": model.name, "seed": seed,
-                     "figures": pack.manifest.figures})
+        render.data({"name": name, "output": path, **told, "steps": last.index if last else trainer.done, "kept": kept,
+                     "loss": last.loss if last else None, "stopped": trainer.stopped, "seed": seed,
+                     "perceptual": trainer.loss_name, "figures": pack.manifest.figures})
 
 
 def _layers(text: str | None) -> tuple[int, ...] | None:
+    """Numbers and ranges, as in 7,9,15-17."""
     try:
-        return None if text is None else tuple(int(part) for part in text.split(","))
+        if text is None:
+            return None
+        ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        return tuple(layer for first, *last in ends for layer in range(first, (last[0] if last else first) + 1))
     except ValueError as error:
-        raise ConfigError(f"--swap-layers is {text!r}; it must be like 7,9,11,15,16,17") from error
-
-
-def _check_free(name: str, out: Path | None, overwrite: bool) -> None:
-    """Refuses, before anything is computed, a name or file that cannot be written in the end."""
-    from sigan import runtime, stream, styles
-
-    if not styles.NAME.fullmatch(name):
-        raise ConfigError(f"'{name}' cannot name a style", "use letters, digits, '.', '_' and '-'")
-    stream.check_output(out.parent if out else runtime.home())
-    taken = out.exists() if out else name in styles.installed()
-    if taken and not overwrite:
-        what = f"{out} exists" if out else f"a style called '{name}' is installed"
-        raise ConfigError(f"{what} already", "--overwrite replaces it; or choose another name")
-
-
-def _check_texts(**texts: str) -> None:
-    """Refuses, before anything is computed, what a manifest may not hold."""
-    from sigan import manifest
-
-    for name, text in texts.items():
-        if not manifest.printable(text) or len(text) > manifest.MAX_TEXT:
-            raise ConfigError(f"--{name.replace('_', '-')} is {manifest.quoted(text)}",
-                              f"give one line of printable text, at most {manifest.MAX_TEXT} characters")
-
-
-def _figures(trainer, pack) -> dict:
-    """What the pack does to faces of the base: how near to the references they come, and who they stay."""
-    import numpy as np
-
-    from sigan.alignment import AlignedFace
-    from sigan.identity import Identity
-
-    trial, identity, distances = trainer.trial(pack), Identity(), []
-    for face, portrait in zip(trial.faces, trial.portraits):
-        corners = [[0, 0], [0, len(face)], [len(face), len(face)], [len(face), 0]]
-        with contextlib.suppress(NoFaceError):
-            distances.append(identity.compare(portrait, AlignedFace(face, np.float32(corners))).distance)
-    figures = {"style": {"value": round(trial.after, 4), "before": round(trial.before, 4), "faces": len(trial.faces),
-                         "by": f"distribution distance to the references, {trainer.loss_name}"}}
-    if distances:
-        figures["identity"] = {"value": round(median(distances), 4), "faces": len(distances),
-                               "by": "dlib distance before and after, median over faces of the base"}
-    return figures
-
-
-def _told(manifest) -> Iterator[str]:
-    """The figures, and what is to be said of the licences, in lines."""
-    for name, figure in manifest.figures.items():
-        before = f", {figure['before']:g} before" if "before" in figure else ""
-        yield f"{name}: {figure['value']:g}{before} ({figure['by']}; N = {figure['faces']})"
-    if manifest.licence != manifest.base_licence:
-        yield f"the pack's licence is {manifest.licence}; its base, from which it derives, has {manifest.base_licence}"
-    if not manifest.references_licence:
-        yield "the licence of the references is not declared: --references-licence"
-
-
-def _keep(pack, name: str, out: Path | None, overwrite: bool) -> Path:
-    """Writes the pack to `out`, or installs it; gives the path."""
-    import tempfile
-
-    from sigan import styles
-
-    if out:
-        pack.save(out)
-        return out
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}{styles.SUFFIX}")
-        pack.save(path)
-        return styles.install(path, name, force=overwrite).path
+        raise ConfigError(f"--swap-layers is {text!r}; it must be like 7,9,11,15-17") from error
