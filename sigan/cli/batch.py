@@ -42,7 +42,7 @@ def engine_options(run: Callable, name: str, address: str, pairs: Sequence[str])
     """What --address and --engine-option NAME=VALUE give an engine. ConfigError for what it does not take."""
     given = {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
     given.update({"address": address} if address else {})
-    own = {"overwrite", "fail_fast", "retry_failed", "workers"}  # options of the command itself
+    own = {"overwrite", "fail_fast", "retry_failed", "workers", "aligner", "ledger"}  # the command's, and the library's
     taken = sorted(key for key, parameter in inspect.signature(run).parameters.items()
                    if parameter.kind is parameter.KEYWORD_ONLY and key not in own)
     for key in given:

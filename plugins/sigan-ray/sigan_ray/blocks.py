@@ -1,6 +1,6 @@
-"""What a worker of the cluster does: builds the models once, then works at one block of inputs after another.
+"""A block of inputs, done on the machine where it is.
 
-A block is a run of the local engine over a few inputs, with a ledger of its own that begins with what the run's ledger
+It is a run of the local engine over a few inputs, with a ledger of its own that begins with what the run's ledger
 knows of them. Its lines go back with the records. So pictures, records and lines are the local engine's.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sigan import alignment, ledger, stylization
 from sigan.errors import OutputError, SiganError, WeightsError
 from sigan.events import Failure, ItemDone
-from sigan.sources import Item
-from sigan.stream import CLASH, REMEMBERED
+from sigan.stream import REMEMBERED
 from sigan_ray import places
+from sigan_ray.rows import Done, Entry, failed
 
 TRANSFERS = 8  # at a time, of one worker
 
@@ -40,58 +41,16 @@ class Job:
     workers: int
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One input as it travels: where every worker finds it, and the last line of the run's ledger about it."""
-
-    index: int
-    place: str
-    relative: str
-    keep_extension: bool
-    line: dict[str, Any] | None
-    stamp: list | None = None  # of an object in a store, once it was looked at
-
-    @property
-    def item(self) -> Item:
-        return Item(Path(self.place), Path(self.relative), self.keep_extension)
-
-
-@dataclass(frozen=True)
-class Done:
-    """One input's record, with paths as the workers see them, and the line for the run's ledger if there is one."""
-
-    index: int
-    record: ItemDone
-    line: dict[str, Any] | None = None
-
-
-def failed(entry: Entry, error: SiganError) -> Done:
-    """The outcome of an input that did not come as far as the local engine."""
-    failure = Failure(type(error).__name__, error.message, error.hint)
-    notes = (CLASH,) * entry.keep_extension
-    return Done(entry.index, ItemDone(entry.place, (), "failed", 0, 0.0, failure, notes))
-
-
-class Worker:
-    """Called with a packed list of `Entry`, gives the packed list of their `Done`, or the error that ends the run.
-
-    Ray Data sees one row of bytes for each block: it would take the fields of anything else apart.
-    """
+class Local:
+    """The local engine for one block after another, its models built at the first."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._models: tuple[stylization.Stylizer, alignment.DlibAligner] | None = None
 
-    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        return {"block": [pickle.dumps(self._outcome(pickle.loads(row))) for row in rows["block"]]}
-
-    def _outcome(self, entries: list[Entry]) -> list[Done] | Exception:
-        try:
-            return list(self._done(entries))
-        except SiganError as error:  # it would end a local run, too; the driver raises it
-            return error
-        except Exception as error:
-            return RuntimeError(f"{type(error).__name__}: {error}")
+    def done(self, entries: list[Entry]) -> list[Done]:
+        """The outcome of each entry, in order."""
+        return list(self._done(entries))
 
     def _built(self) -> tuple[stylization.Stylizer, alignment.DlibAligner]:
         """The models, built at the first block: what is wrong with them is then told like any error."""
@@ -100,6 +59,7 @@ class Worker:
             if not places.holds(self.job.mark):
                 raise OutputError(f"{self.job.out}: the node {node} of the cluster does not see this folder",
                                   "mount it under the same path on every node, or write to a URL")
+            torch.set_num_threads(self.job.workers)
             stylizer = stylization.Stylizer(self.job.pack, self.job.config)
             if stylizer.identity != self.job.identity:
                 raise WeightsError(f"base '{self.job.config.base}' is another on the node {node} of the cluster",
@@ -108,7 +68,6 @@ class Worker:
         return self._models
 
     def _done(self, entries: list[Entry]) -> Iterator[Done]:
-        """The outcome of each entry, in order."""
         stylizer, aligner = self._built()
         with tempfile.TemporaryDirectory(prefix="sigan-ray-") as folder, ThreadPoolExecutor(TRANSFERS) as threads:
             stage = Stage(self.job, Path(folder))

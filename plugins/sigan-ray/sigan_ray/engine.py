@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import socket
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from sigan import ledger
-from sigan.errors import ConfigError, InputError
+from sigan.errors import ConfigError
 from sigan.events import Failure, ItemDone
 from sigan.sources import Item
 from sigan_ray import places
+from sigan_ray.rows import Done, Entry
+from sigan_ray.workers import Worker
 
 BLOCK = 16  # inputs: few enough to lose with a machine, enough to make Ray's 10 ms a block nothing
-TRIES = 3  # of a block after its worker died: a machine may be lost, a picture that kills its worker must not go on
 SAVED = 30.0  # seconds between two copies of the ledger into an object store
 
 
@@ -38,79 +40,66 @@ def stylize(
     gpus: float | None = None,
     block: int = BLOCK,
 ) -> Iterator[ItemDone]:
-    """One record per item, in order, as blocks of them finish on the Ray cluster at `address`; the files of a local run.
+    """One record per item, in order, as blocks of them finish on the Ray cluster at `address`; files as of a local run.
 
     `address`: HOST:PORT, "auto" (RAY_ADDRESS, or the cluster this machine belongs to) or "local" (one of this machine
     alone, for this run). `cpus` and `gpus` are what each worker takes; a tenth of a GPU puts ten workers on one. None:
-    a whole one where the cluster has any. Blocks whose worker died `TRIES` times are tried again one by one, and what
-    kills its worker then is a failed record; these records come last.
+    a whole one where the cluster has any. What a lost machine had in hand is done by another.
     """
     cpus, block = float(cpus), int(block)
     if cpus <= 0 or block < 1 or (gpus is not None and float(gpus) < 0):
         raise ConfigError(f"cpus {cpus:g}, gpus {gpus}, block {block}: one of them is too small")
-    given, out = os.fspath(out), places.parse(out)
+    out = places.parse(out)
     target = out if places.is_url(out) else os.path.abspath(out)
     with ExitStack() as stack:
         ray = stack.enter_context(_cluster(address))
         book, mark = stack.enter_context(_book(target, items))
-        from sigan_ray.blocks import Entry, Job, failed
+        from sigan_ray.blocks import Job
 
         if gpus is None:
             gpus = 1 if ray.cluster_resources().get("GPU") and stylizer.device.type != "cpu" else 0
         job = Job(stylizer.pack, stylizer.config, stylizer.identity, target, mark, overwrite, retry_failed,
                   max(1, int(cpus)))
-        needs = {"num_cpus": cpus, **({"num_gpus": float(gpus)} if float(gpus) else {})}
-
-        def entry(index: int) -> Entry:
-            item, place = items[index], places.parse(items[index].path)
-            place = place if places.is_url(place) else os.path.abspath(place)
-            return Entry(index, place, str(item.relative), item.keep_extension, book.last(item))
-
-        def told(done) -> ItemDone:
-            """The record as the caller wrote the paths, once the ledger has its line."""
+        entries = [_entry(index, item, book) for index, item in enumerate(items)]
+        for done in _run(ray, entries, pickle.dumps(job), block, cpus, float(gpus)):
             item, line, record = items[done.index], done.line, done.record
             if line and line.get("error"):
                 book.record_failure(item, line["key"], Failure(**line["error"]), line.get("stamp"))
             elif line:
                 book.record(item, line["key"], [book.out / name for name in line["outputs"]], line.get("stamp"))
-            source = os.fspath(item.path)
-            error = record.error and replace(record.error, message=record.error.message.replace(record.source, source))
-            outputs = tuple(places.join(out, os.path.relpath(path, target)) if not places.is_url(target) else path
-                            for path in record.outputs)
-            return replace(record, source=source, outputs=outputs, error=error)
-
-        left = dict.fromkeys(range(len(items)))
-        for size in dict.fromkeys((block, 1)):
-            for done in _run(ray, [entry(index) for index in left], job, size, needs):
-                del left[done.index]
-                record = told(done)
-                yield record
-                if fail_fast and record.status == "failed":
-                    return
-            if not left:
-                return
-        for index in left:
-            one = entry(index)
-            error = InputError(f"{one.place}: the worker that had it ended {TRIES + 1} times",
-                               "is the file damaged, or memory short? the local engine says which")
-            yield told(failed(one, error))
-            if fail_fast:
+            yield _as_written(record, item, out, target)
+            if fail_fast and record.status == "failed":
                 return
 
 
-def _run(ray, entries: list, job, size: int, needs: dict[str, float]) -> Iterator:
-    """The outcomes of the entries, in order; what is missing was in a block whose worker died too often."""
-    from sigan_ray.blocks import Worker
+def _entry(index: int, item: Item, book: ledger.Ledger) -> Entry:
+    place = places.parse(item.path)
+    place = place if places.is_url(place) else os.path.abspath(place)
+    return Entry(index, place, str(item.relative), item.keep_extension, book.last(item))
 
+
+def _as_written(record: ItemDone, item: Item, out: str, target: str) -> ItemDone:
+    """The record with paths as the caller wrote them."""
+    source = os.fspath(item.path)
+    error = record.error and replace(record.error, message=record.error.message.replace(record.source, source))
+    outputs = record.outputs if places.is_url(target) else tuple(
+        places.join(out, os.path.relpath(path, target)) for path in record.outputs)
+    return replace(record, source=source, outputs=outputs, error=error)
+
+
+def _run(ray, entries: list[Entry], job: bytes, size: int, cpus: float, gpus: float) -> Iterator[Done]:
+    """The outcomes of the entries, in order, from blocks of `size`."""
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
-    context.max_errored_blocks = -1
     context.enable_progress_bars = context.print_on_execution_start = False
+    blocks = [{"block": pickle.dumps(entries[k:k + size])} for k in range(0, len(entries), size)]
+    room = ray.cluster_resources()
+    fit = int(min(room.get("CPU", 0) / cpus, room.get("GPU", 0) / gpus if gpus else math.inf))
+    pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=max(1, min(fit, len(blocks))))
     with ray.data.DataContext.current(context):
-        rows = [{"block": pickle.dumps(entries[k:k + size])} for k in range(0, len(entries), size)]
-        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Worker, fn_constructor_args=(job,), batch_size=1, max_task_retries=TRIES,
-            compute=ray.data.ActorPoolStrategy(min_size=1), **needs)
+        rows = ray.data.from_items(blocks, override_num_blocks=len(blocks))
+        done = rows.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, compute=pool, num_cpus=cpus,
+                                **({"num_gpus": gpus} if gpus else {}))
         for row in done.iter_rows():
             outcome = pickle.loads(row["block"])
             if isinstance(outcome, Exception):
@@ -192,7 +181,7 @@ def _book(target: str, items: Sequence[Item]) -> Iterator[tuple[ledger.Ledger, s
 
 
 class _Stored(ledger.Ledger):
-    """A ledger in a folder of this machine, copied whole into an object store now and then: nothing is added to there."""
+    """A ledger in a folder of this machine, copied whole into an object store now and then: none can be added to."""
 
     def __init__(self, folder: str, kept: str) -> None:
         super().__init__(folder)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,12 @@ def inputs(source: str, out: str | os.PathLike, faces: str = "largest") -> list[
     if not is_url(target):
         destinations.check_output(target)
     if source == "-":
-        lines = [parse(line.strip()) for line in sys.stdin if line.strip()]
-        if not any(map(is_url, lines)):
+        lines = getattr(sys.stdin, "buffer", sys.stdin).read().splitlines(keepends=True)
+        urls = [parse(os.fsdecode(line).strip()) for line in lines if line.strip()]
+        if not any(map(is_url, urls)):
             return sources.find_inputs("-", listing=lines, several=several)
-        return sources.mark_clashes([_item(url, posixpath.dirname(_common(lines))) for url in dict.fromkeys(lines)],
-                                    several)
+        top = os.path.commonprefix([posixpath.dirname(url) + "/" for url in urls]).rpartition("/")[0]
+        return sources.mark_clashes([_item(url, top) for url in dict.fromkeys(urls)], several)
     if not is_url(source):
         return sources.find_inputs(source, out=None if is_url(target) else target, several=several)
     if source == target:
@@ -90,12 +90,6 @@ def inputs(source: str, out: str | os.PathLike, faces: str = "largest") -> list[
     if not items:
         raise InputError(f"{source}: holds no picture", f"pictures end in {' '.join(SUFFIXES)}")
     return sources.mark_clashes(items, several)
-
-
-def _common(urls: Iterable[str]) -> str:
-    """What all places share from the left, with whatever may follow."""
-    shared = os.path.commonprefix([posixpath.dirname(url) + "/" for url in urls])
-    return shared[:shared.rfind("/") + 1]
 
 
 def _item(url: str, top: str) -> sources.Item:
@@ -139,12 +133,7 @@ def fetch(place: str, path: Path) -> None:
 
 
 def put(path: Path, place: str) -> None:
-    """Copies a file to a place: at once in object stores, where a file is there whole or not at all."""
-    if not is_url(place):
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        shutil.copyfile(path, f"{place}.part")
-        os.replace(f"{place}.part", place)
-        return
+    """Copies a file to a URL; in object stores it is there whole or not at all. OutputError after the last try."""
     store, name = _store(place)
     _tried(lambda: store.put_file(str(path), name),
            lambda error: OutputError(f"{place}: cannot be written ({_reason(error)})", "check the credentials"))
