@@ -48,3 +48,44 @@ def test_the_fused_epilogue_equals_its_parts():
     x, scale, bias = torch.randn(2, 3, 4, 4), torch.rand(2, 3), torch.randn(3)
     parts = ops.lrelu(x * scale[:, :, None, None], bias)
     torch.testing.assert_close(ops.scale_bias_lrelu(x, scale, bias[None, :, None, None]), parts)
+
+
+@pytest.mark.parametrize("transposed, stride, padding, groups, k, side", [
+    (False, 1, 1, 1, 3, 6), (True, 2, 0, 1, 3, 4), (False, 2, 0, 1, 3, 7), (False, 2, 0, 1, 3, 8), (False, 1, 1, 4, 4, 6),
+    (True, 2, 1, 4, 4, 5), (False, 1, 0, 1, 1, 4)])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_convolve_and_its_gradients_are_pytorch_s(pictures, transposed, stride, padding, groups, k, side):
+    """Second gradients too: the discriminator is trained with a penalty on its gradient."""
+    x = torch.randn(pictures, 4, side, side).double().to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(4, 4 // groups, k, k, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    plain = torch.nn.functional.conv_transpose2d if transposed else torch.nn.functional.conv2d
+    ours = ops.convolve(x, weight, bias, stride=stride, padding=padding, transposed=transposed, groups=groups)
+    theirs = plain(x, weight, bias, stride=stride, padding=padding, groups=groups)
+    torch.testing.assert_close(ours, theirs)
+    way, found = torch.randn_like(ours), []
+    for y in (ours, theirs):
+        first = torch.autograd.grad((y * way).sum(), (x, weight, bias), create_graph=True)
+        found.append((*first, *torch.autograd.grad(first[0].square().sum() + first[1].pow(3).sum(), (x, weight))))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b)
+
+
+def test_frozen_convolutions_keep_no_pictures():
+    kept = []
+    x, weight = torch.randn(1, 4, 8, 8, requires_grad=True), torch.randn(4, 4, 3, 3)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        ops.convolve(x, weight, padding=1).sum()
+    assert kept == [weight.shape]
+
+
+def test_styles_stay_in_float32_inside_autocast():
+    """bfloat16 holds three digits; what scales every channel keeps seven, and its gradient comes through."""
+    linear = ops.EqualLinear(16, 8)
+    w, weight = torch.randn(4, 16), torch.randn(8, 16, 3, 3)
+    expected = linear(w), ops.demodulation(weight, w)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear(w), ops.demodulation(weight, w)
+        assert torch.mm(w, w.t()).dtype == torch.bfloat16  # as everything else
+        (found[0].sum() + found[1].sum()).backward()
+    assert all(torch.equal(a, b) for a, b in zip(expected, found)) and linear.weight.grad is not None

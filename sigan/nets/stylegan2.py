@@ -17,9 +17,11 @@ from sigan.nets.ops import (
     LRELU_GAIN,
     LRELU_SLOPE,
     EqualLinear,
+    clamped,
     demodulation,
     fir_kernel,
     folded_conv2d,
+    in_float32,
     modulated_conv2d,
     scale_bias_lrelu,
     upsample2d,
@@ -42,6 +44,7 @@ class GeneratorConfig:
     channel_max: int = 512
     canvas_resolution: int = 0  # 0: plain StyleGAN2
     canvas_luma: int = 0  # dimensions of w that draw the canvas' luma; the rest draw its chroma
+    conv_clamp: float = 0.0  # most that a layer gives, either way; NVIDIA's nets trained in fp16 have 256; 0: no limit
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
@@ -107,7 +110,7 @@ class AnchorMapping(nn.Module):
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (StyleGAN2, fig. 2c)."""
 
-    def __init__(self, c_in: int, c_out: int, resolution: int, w_dim: int, up: bool):
+    def __init__(self, c_in: int, c_out: int, resolution: int, w_dim: int, up: bool, clamp: float = 0.0):
         super().__init__()
         self.affine = EqualLinear(w_dim, c_in, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(c_out, c_in, 3, 3))
@@ -115,12 +118,13 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("fir", fir_kernel(), persistent=False)
-        self.up = up
+        self.up, self.clamp = up, clamp
 
     def forward(self, x: Tensor, w: Tensor, noise: str) -> Tensor:
         styles = self.affine(w)
-        if len(x) == 1:
-            return self._alone(x, styles, noise)
+        return clamped((self._alone if len(x) == 1 else self._together)(x, styles, noise), self.clamp)
+
+    def _together(self, x: Tensor, styles: Tensor, noise: str) -> Tensor:
         x = modulated_conv2d(x, self.weight, styles, self.fir, up=self.up)
         bias = self.bias[None, :, None, None]
         if noise == "const":
@@ -139,8 +143,9 @@ class StyledConv(nn.Module):
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to RGB, without demodulation."""
 
-    def __init__(self, c_in: int, w_dim: int):
+    def __init__(self, c_in: int, w_dim: int, clamp: float = 0.0):
         super().__init__()
+        self.clamp = clamp
         self.affine = EqualLinear(w_dim, c_in, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(3, c_in, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
@@ -152,6 +157,7 @@ class ToRGB(nn.Module):
         else:
             y = modulated_conv2d(x, self.weight, self.affine(w), self.fir)
             y = y + self.bias.to(y.dtype).view(1, -1, 1, 1)
+        y = clamped(y, self.clamp)
         return y if img is None else y + upsample2d(img, self.fir).to(y.dtype)
 
 
@@ -175,6 +181,7 @@ class Canvas(nn.Module):
         self.register_buffer("to_rgb", torch.tensor(to_rgb), persistent=False)
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
+    @in_float32
     def forward(self, ws: Tensor) -> Tensor:  # [N,L,C] -> [N,3,r,r]
         n, r = ws.shape[0], self.resolution
         luma_gain, chroma_gain = self.gain.split([self.luma_dims, ws.shape[2] - self.luma_dims])
@@ -202,11 +209,11 @@ class Block(nn.Module):
         if resolution == 4:
             self.const = nn.Parameter(torch.randn(c, 4, 4))
         else:
-            self.conv0 = StyledConv(config.channels(resolution // 2), c, resolution, w_dim, up=True)
+            self.conv0 = StyledConv(config.channels(resolution // 2), c, resolution, w_dim, True, config.conv_clamp)
         if resolution <= config.canvas_resolution:
             self.from_canvas = nn.Conv2d(3, c, 3, padding=1)
-        self.conv1 = StyledConv(c, c, resolution, w_dim, up=False)
-        self.torgb = ToRGB(c, w_dim)
+        self.conv1 = StyledConv(c, c, resolution, w_dim, False, config.conv_clamp)
+        self.torgb = ToRGB(c, w_dim, config.conv_clamp)
         self.resolution = resolution
 
     def forward(self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise: str, canvas: Tensor | None):
