@@ -70,10 +70,10 @@ class DiscriminatorFeatures:
 def distributions(taps: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> list[Tensor]:
     """The values of each channel in each part of the frame, sorted, whatever their places and pictures.
 
-    The finest taps [N,C,h,w] -> [cells,cells,C,N*h*w/cells²]. Faces share one framing, so parts correspond: paper stays
+    Taps [N,C,h,w] -> [cells,cells,C,N*h*w/cells²]. Faces share one framing, so parts correspond: paper stays
     paper, hair stays hair.
     """
-    return [_sorted(x, min(cells, x.shape[-1])) for x in taps[:FINEST]]
+    return [_sorted(x, min(cells, x.shape[-1])) for x in taps]
 
 
 def _sorted(x: Tensor, cells: int) -> Tensor:

@@ -173,12 +173,14 @@ class _Persistent:
         return self.reduced
 
 
-def _module(state: dict, planted, name: str):
+def _module(state: dict, planted, name: str, clamp: float | None = None):
     """A tree of modules from a flat state dict; buffers and parameters are told apart by NVIDIA's names."""
     buffers = ("noise_const", "resample_filter", "w_avg")
     own = {"training": False, "_parameters": OrderedDict(), "_buffers": OrderedDict(), "_modules": OrderedDict(),
            "_non_persistent_buffers_set": set(), "_backward_hooks": OrderedDict(),
-           "_init_kwargs": planted.EasyDict(conv_clamp=256), "name": name}
+           "_init_kwargs": planted.EasyDict(conv_clamp=64), "name": name}
+    if "weight" in state and name not in ("Affine", "Skip"):
+        own["conv_clamp"] = clamp
     children: dict[str, dict] = {}
     for key, value in state.items():
         child, dot, rest = key.partition(".")
@@ -193,18 +195,19 @@ def _module(state: dict, planted, name: str):
         own["_buffers"]["scratch"] = torch.zeros(2)
         own["_non_persistent_buffers_set"].add("scratch")
     for child, inner in children.items():
-        own["_modules"][child] = _module(inner, planted, child.title())
+        own["_modules"][child] = _module(inner, planted, child.title(), clamp)
     return _Persistent(planted.reconstruct, name, own)
 
 
-def write_nvidia(path, generator_state: dict, discriminator_state: dict | None = None, protocol: int = 4) -> None:
+def write_nvidia(path, generator_state: dict, discriminator_state: dict | None = None, protocol: int = 4,
+                 clamp: float | None = None) -> None:
     """A snapshot of stylegan2-ada-pytorch: G, D, G_ema, the data's options and an augmentation pipe."""
     with planted() as names, open(path, "wb") as file:
         d = nvidia_discriminator(discriminator_state) if discriminator_state else None
         tree = {"training_set_kwargs": names.EasyDict(class_name="training.dataset.ImageFolderDataset"),
                 "augment_pipe": _module({"p": torch.tensor(0.2)}, names, "AugmentPipe"),
-                "G_ema": _module(generator_state, names, "Generator"), "G": None,
-                "D": d and _module(d, names, "Discriminator")}
+                "G_ema": _module(generator_state, names, "Generator", clamp), "G": None,
+                "D": d and _module(d, names, "Discriminator", clamp)}
         pickle.dump(tree, file, protocol=protocol)
 
 

@@ -109,6 +109,15 @@ def test_nvidia_s_generator_alone(g, tmp_path):
     assert_is(found.parts["generator"], g)
 
 
+def test_nvidia_s_clamp_is_kept(g, d, tmp_path):
+    foreign.write_nvidia(tmp_path / "w.pkl", g.state_dict(), d.state_dict(), clamp=256)
+    assert [part.config["conv_clamp"] for part in convert.read(tmp_path / "w.pkl").parts.values()] == [256.0, 256.0]
+    for wrong in (-1.0, float("nan"), True, "256"):
+        foreign.write_nvidia(tmp_path / "w.pkl", g.state_dict(), clamp=wrong)
+        with pytest.raises(WeightsError, match="the conv_clamp of synthesis.b.*torgb. is no positive number"):
+            convert.read(tmp_path / "w.pkl")
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_the_tensorflow_original(g, d, tmp_path, protocol):
     foreign.write_tensorflow(tmp_path / "w.pkl", g.state_dict(), d.state_dict(), protocol)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from sigan import losses, weights
 from sigan.errors import WeightsError
+from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
 
 
 def test_discriminator_features_are_a_distance(tiny_base):
@@ -95,7 +96,7 @@ def test_lpips_equals_the_original(shared, trunk, kind):
     torch.testing.assert_close(d, oracle[f"{kind}/d"], atol=1e-5, rtol=1e-4)
     d.mean().backward()
     error = (x.grad - oracle[f"{kind}/grad_x"]).norm() / oracle[f"{kind}/grad_x"].norm()
-    assert error < 1e-3
+    assert error < 5e-3  # the original in single precision is 2.4e-3 from double: one ReLU of a random trunk
     for k in range(5):
         torch.testing.assert_close(getattr(net, f"lin{k}").model["1"].weight.data,
                                    oracle[f"{kind}/lin{k}.model.1.weight"])
@@ -113,11 +114,24 @@ def test_a_trunk_of_another_net_is_refused_whole(trunk):
 def test_large_pictures_are_compared_at_256(trunk):
     trunk("vgg")
     loss, x = losses.LpipsVgg(), torch.rand(1, 3, 512, 512)
-    assert [t.shape for t in loss.features(x)] == [(1, 3, 256, 256)]
-    torch.testing.assert_close(loss.features(x)[0], x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))
+    picture, *taps = loss.features(x)
+    torch.testing.assert_close(picture, x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))
+    assert [t.shape[1:] for t in taps] == [(64, 256, 256), (128, 128, 128), (256, 64, 64), (512, 32, 32), (512, 16, 16)]
+    assert [t.shape for t in loss.values([picture, *taps])] == [(1, 3, 256, 256)]
 
 
-def test_distributions_see_the_picture_and_one_tap_more():
+def test_large_pictures_are_seen_by_the_discriminator_as_finely_as_those_of_256():
+    net = Discriminator(DiscriminatorConfig(resolution=512, channel_base=512, channel_max=4)).requires_grad_(False)
+    loss, x = losses.DiscriminatorFeatures(net), torch.rand(1, 3, 512, 512)
+    picture, *taps = loss.features(x)
+    torch.testing.assert_close(picture, x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))
+    every = net.features(x)
+    assert [t.shape[-1] for t in every] == [256, 128, 64, 32, 16, 8, 4] and len(taps) == 6
+    assert all(torch.equal(a, b) for a, b in zip(taps, every[1:]))
+
+
+def test_distributions_see_the_picture_and_one_tap_more(tiny_base):
+    loss = losses.DiscriminatorFeatures(tiny_base.discriminator)
     taps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4), torch.randn(2, 7, 2, 2)]
-    picture, finest = losses.distributions(taps)
+    picture, finest = losses.distributions(loss.values(taps))
     assert picture.shape == (4, 4, 3, 2 * 4) and finest.shape == (4, 4, 5, 2)

@@ -51,8 +51,8 @@ def test_the_fused_epilogue_equals_its_parts():
 
 
 @pytest.mark.parametrize("transposed, stride, padding, groups, k, side", [
-    (False, 1, 1, 1, 3, 6), (True, 2, 0, 1, 3, 4), (False, 2, 0, 1, 3, 7), (False, 2, 0, 1, 3, 8), (False, 1, 1, 4, 4, 6),
-    (True, 2, 1, 4, 4, 5), (False, 1, 0, 1, 1, 4)])
+    (False, 1, 1, 1, 3, 6), (True, 2, 0, 1, 3, 4), (False, 2, 0, 1, 3, 7), (False, 2, 0, 1, 3, 8),
+    (False, 1, 1, 4, 4, 6), (True, 2, 1, 4, 4, 5), (False, 1, 0, 1, 1, 4)])
 @pytest.mark.parametrize("pictures", [1, 2])
 def test_convolve_and_its_gradients_are_pytorch_s(pictures, transposed, stride, padding, groups, k, side):
     """Second gradients too: the discriminator is trained with a penalty on its gradient."""

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from sigan import convert
 from sigan.convert import keys
 from sigan.errors import ConfigError
-from sigan.nets.stylegan2 import Generator, GeneratorConfig
+from sigan.nets.ops import upsample2d
+from sigan.nets.stylegan2 import Generator, GeneratorConfig, StyledConv
 
 TOLERANCE = 1e-5
 CAP32 = GeneratorConfig(resolution=64, w_dim=64, z_dim=64, mapping_layers=2, channel_max=32)
@@ -200,3 +201,27 @@ def test_what_is_desaturated_stays_grey_in_training(config):
     y = net(ws).detach()
     assert not torch.equal(net.b16.torgb.weight, before)
     torch.testing.assert_close(y, y[:, :1].expand_as(y), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_clamped_layers_are_plain_layers_clamped(pictures):
+    """Against a net without limits whose layers' outputs are cut off from outside."""
+    sizes = {"resolution": 16, "w_dim": 12, "z_dim": 8, "mapping_layers": 1, "channel_base": 128, "channel_max": 8}
+    limit = 0.7
+    plain, net = Generator(GeneratorConfig(**sizes)), Generator(GeneratorConfig(**sizes, conv_clamp=limit))
+    net.load_state_dict(plain.state_dict())
+    ws, img = torch.randn(pictures, net.num_ws, 12), None
+    for layer in (module for module in plain.modules() if isinstance(module, StyledConv)):
+        layer.register_forward_hook(lambda layer, given, y: y.clamp(-limit, limit))
+    with torch.no_grad():
+        x = plain.synthesis.b4.const.expand(pictures, -1, -1, -1)
+        for i, r in enumerate(plain.synthesis.resolutions):
+            block, first = getattr(plain.synthesis, f"b{r}"), max(2 * i - 1, 0)
+            x = block.conv0(x, ws[:, first], "const") if i else x
+            x = block.conv1(x, ws[:, 2 * i], "const")
+            y = block.torgb(x, ws[:, 2 * i + 1], None).clamp(-limit, limit)
+            img = y if img is None else y + upsample2d(img, block.torgb.fir)
+        torch.testing.assert_close(net.synthesis(ws), img)
+        assert (net.synthesis(ws) - plain.synthesis(ws)).abs().max() > 0.01
+    net.synthesis(ws).sum().backward()
+    assert net.synthesis.b4.const.grad.abs().sum() > 0

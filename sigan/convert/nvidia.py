@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,33 +22,38 @@ ALIAS_FREE = re.compile(r"synthesis\.L(\d+)_(\d+)_(\d+)\.weight")  # layer, side
 
 def read(tree: dict, source: str) -> Foreign:
     """A checkpoint with `G_ema` and perhaps `D`."""
-    parts = {"generator": _generator(_module_state(tree["G_ema"], source), source)}
+    parts = {"generator": _generator(*_module_state(tree["G_ema"], source), source)}
     if tree.get("D") is not None:
-        parts["discriminator"] = _discriminator(_module_state(tree["D"], source), source)
+        parts["discriminator"] = _discriminator(*_module_state(tree["D"], source), source)
     return Foreign("nvidia", parts, facts(parts["generator"], []))
 
 
 def read_state(tree: dict, source: str) -> Foreign:
     """A generator's state dict that nothing is wrapped around."""
-    part = _generator(tree, source)
-    return Foreign("nvidia", {"generator": part}, facts(part, []))
+    part = _generator(tree, 0.0, source)
+    notes = ["a state dict does not say whether its layers are clamped (`conv_clamp`): they are not"]
+    return Foreign("nvidia", {"generator": part}, facts(part, notes))
 
 
-def _generator(state: dict, source: str) -> Part:
+def _generator(state: dict, clamp: float, source: str) -> Part:
     _refuse_alias_free(state, source)
     if any(key.startswith("mapping.embed.") for key in state):
         raise WeightsError(f"{source} is a conditional generator, which draws by label", READS)
     sizes = {**channel_sizes(channels_by(state, r"synthesis\.b(\d+)\.conv1\.bias")),
              "mapping_layers": 1 + last(state, r"mapping\.fc(\d+)\."),
              "z_dim": size(state, "mapping.fc0.weight", 1, 512), "w_dim": size(state, "mapping.fc0.weight", 0, 512)}
-    return translated("generator", state, keys.nvidia_generator, sizes, LAYOUT, source, CONSTANTS)
+    return _clamped(translated("generator", state, keys.nvidia_generator, sizes, LAYOUT, source, CONSTANTS), clamp)
 
 
-def _discriminator(state: dict, source: str) -> Part:
+def _clamped(part: Part, limit: float) -> Part:
+    return replace(part, config={**part.config, "conv_clamp": limit})
+
+
+def _discriminator(state: dict, clamp: float, source: str) -> Part:
     channels = {r // 2: c for r, c in channels_by(state, r"b(\d+)\.conv1\.bias").items()}
     channels |= channels_by(state, r"b(\d+)\.conv0\.bias")
-    return translated("discriminator", state, keys.nvidia_discriminator, channel_sizes(channels), LAYOUT, source,
-                      CONSTANTS)
+    return _clamped(translated("discriminator", state, keys.nvidia_discriminator, channel_sizes(channels), LAYOUT,
+                               source, CONSTANTS), clamp)
 
 
 def _refuse_alias_free(state: dict, source: str) -> None:
@@ -59,15 +66,25 @@ def _refuse_alias_free(state: dict, source: str) -> None:
                            "its codes and layers are other ones", READS)
 
 
-def _module_state(module: Any, source: str) -> dict[str, Any]:
-    """The state dict of a pickled module: parameters and persistent buffers by their dotted names."""
+def _module_state(module: Any, source: str) -> tuple[dict[str, Any], float]:
+    """The state dict of a pickled module, parameters and persistent buffers by their dotted names, and `conv_clamp`.
+
+    That is the most that a layer of the net gives, an attribute of each layer that has the limit; 0 where none has.
+    """
     found: dict[str, Any] = {}
+    limits: set[float] = set()
     pending = [("", module, 0)]
     while pending:
         prefix, node, depth = pending.pop()
         state = node.state if isinstance(node, Record) else None
         if not isinstance(state, dict) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
             raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} is no module of PyTorch", READS)
+        limit = state.get("conv_clamp")
+        if limit is not None:
+            if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
+                raise WeightsError(f"{source}: the conv_clamp of {ascii(prefix)[1:-1][:80] or 'the network'} is no "
+                                   "positive number", READS)
+            limits.add(float(limit))
         transient = state.get("_non_persistent_buffers_set")
         transient = transient if isinstance(transient, set) else set()
         for name, value in [*_members(state, "_parameters"), *_members(state, "_buffers")]:
@@ -75,7 +92,10 @@ def _module_state(module: Any, source: str) -> dict[str, Any]:
                 found[prefix + name] = value
         pending += [(f"{prefix}{name}.", child, depth + 1) for name, child in _members(state, "_modules")
                     if child is not None]
-    return found
+    if len(limits) > 1:
+        raise WeightsError(f"{source}: its layers are clamped at {', '.join(map(str, sorted(limits)[:9]))}; one limit "
+                           "for all is known here", READS)
+    return found, max(limits, default=0.0)
 
 
 def _members(state: dict, group: str) -> list[tuple[str, Any]]:

@@ -21,6 +21,7 @@ class DiscriminatorConfig:
     resolution: int
     channel_base: int = 32768
     channel_max: int = 512
+    conv_clamp: float = 0.0  # most that an activation is, either way; NVIDIA's nets trained in fp16 have 256; 0: any
 
     def channels(self, resolution: int) -> int:
         return min(self.channel_max, self.channel_base // resolution)
@@ -32,10 +33,10 @@ class DiscriminatorConfig:
 class ResidualBlock(nn.Module):
     """Two convolutions that halve the size, beside a 1x1 shortcut.  [N,I,r,r] -> [N,O,r/2,r/2]"""
 
-    def __init__(self, c_in: int, c_out: int):
+    def __init__(self, c_in: int, c_out: int, clamp: float = 0.0):
         super().__init__()
-        self.conv0 = EqualConv2d(c_in, c_in, 3)
-        self.conv1 = EqualConv2d(c_in, c_out, 3, down=True)
+        self.conv0 = EqualConv2d(c_in, c_in, 3, clamp=clamp)
+        self.conv1 = EqualConv2d(c_in, c_out, 3, down=True, clamp=clamp)
         self.skip = EqualConv2d(c_in, c_out, 1, down=True, bias=False, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,11 +59,12 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         self.resolutions = [2**i for i in range(int(math.log2(config.resolution)), 2, -1)]
-        self.from_rgb = EqualConv2d(3, config.channels(config.resolution), 1)
+        clamp = config.conv_clamp
+        self.from_rgb = EqualConv2d(3, config.channels(config.resolution), 1, clamp=clamp)
         for r in self.resolutions:
-            setattr(self, f"b{r}", ResidualBlock(config.channels(r), config.channels(r // 2)))
+            setattr(self, f"b{r}", ResidualBlock(config.channels(r), config.channels(r // 2), clamp))
         c = config.channels(4)
-        self.conv = EqualConv2d(c + 1, c, 3)
+        self.conv = EqualConv2d(c + 1, c, 3, clamp=clamp)
         self.fc = EqualLinear(c * 16, c, activate=True)
         self.out = EqualLinear(c, 1)
 
