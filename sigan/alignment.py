@@ -20,7 +20,7 @@ from sigan.errors import ConfigError, NoFaceError
 from sigan.pictures import Source
 
 FACES = ("largest", "all")
-OTHERWISE = ("fail", "middle")
+NO_FACE = ("fail", "middle")
 ROOM = 0.3  # of the frame's side, kept around it: the border of the crop, and what the landmarks' second look may shift
 UNUSUAL = {  # rungs of DlibAligner whose faces want a look
     "hog-fine": "a small face, found at the finer look",
@@ -28,8 +28,8 @@ UNUSUAL = {  # rungs of DlibAligner whose faces want a look
     "cnn": "found by the neural detector only",
     "hog-low": "hardly sure to be a face",
 }
-REMEDY = ("use --aligned if the picture is a cropped face already, choose another picture, or tell where the face is: "
-          "sigan align --landmarks FILE.json")
+REMEDY = ("use --aligned if the picture is a cropped face already, choose another picture, tell where the face is "
+          "(sigan align --landmarks FILE.json), or take its middle square (sigan align, stylize: --no-face middle)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +61,22 @@ class Found:
 
 
 def align(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: DlibAligner | None = None,
-          aligned: bool = False, landmarks: np.ndarray | None = None, otherwise: str = "fail") -> list[AlignedFace]:
+          aligned: bool = False, landmarks: np.ndarray | None = None, no_face: str = "fail") -> list[AlignedFace]:
     """The picture's largest face, or all from left to right, as uint8 [size,size,3] in FFHQ framing; see `find`."""
-    return find(image, size, faces, aligner, aligned, landmarks, otherwise).faces
+    return find(image, size, faces, aligner, aligned, landmarks, no_face).faces
 
 
 def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: DlibAligner | None = None,
-         aligned: bool = False, landmarks: np.ndarray | None = None, otherwise: str = "fail") -> Found:
+         aligned: bool = False, landmarks: np.ndarray | None = None, no_face: str = "fail") -> Found:
     """The picture's largest face, or all from left to right, as uint8 [size,size,3] in FFHQ framing, with notes.
 
     `aligned` takes the whole picture for the face (its middle square); `landmarks` float [68,2] replaces detection.
-    Where there is no face, NoFaceError names the file, or, with `otherwise` "middle", the middle square is taken.
+    Where there is no face, NoFaceError names the file, or, with `no_face` "middle", the middle square is taken.
     """
     if faces not in FACES:
         raise ConfigError(f"faces is {faces!r}; it must be one of {', '.join(FACES)}")
-    if otherwise not in OTHERWISE:
-        raise ConfigError(f"otherwise is {otherwise!r}; it must be one of {', '.join(OTHERWISE)}")
+    if no_face not in NO_FACE:
+        raise ConfigError(f"no_face is {no_face!r}; it must be one of {', '.join(NO_FACE)}")
     if size < 1:
         raise ConfigError(f"size is {size}; it must be at least 1 pixel")
     source = Source(image)
@@ -90,7 +90,7 @@ def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest"
     factor = _factor(max(source.size), FINE_SIDE)
     view, origin = source.part(None, factor)
     found = [_moved(face, origin, factor) for face in aligner.find(view, every=faces == "all")]
-    if not found and otherwise == "fail":
+    if not found and no_face == "fail":
         name = str(image) if isinstance(image, (str, Path)) else "the picture"
         raise NoFaceError(f"{name}: no face found", REMEDY)
     if not found:

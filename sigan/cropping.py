@@ -32,7 +32,10 @@ def quad(landmarks: np.ndarray) -> np.ndarray:
 
 def checked(landmarks: np.ndarray) -> np.ndarray:
     """Landmarks as float64 [68,2]; InputError where they are not 68 finite points."""
-    landmarks = np.asarray(landmarks, np.float64)
+    try:
+        landmarks = np.asarray(landmarks, np.float64)
+    except (TypeError, ValueError):  # rows of several lengths, or no numbers
+        landmarks = np.empty(0)
     if landmarks.shape != (POINTS, 2) or not np.isfinite(landmarks).all():
         raise InputError(f"landmarks are {POINTS} finite points [68,2]; got shape {list(landmarks.shape)}",
                          "give the 68 iBUG points as [[x, y], ...] in pixels")

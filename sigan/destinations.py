@@ -12,7 +12,7 @@ import numpy as np
 from sigan import images
 from sigan.errors import OutputError
 from sigan.metadata import Metadata
-from sigan.pictures import SUFFIXES
+from sigan.pictures import SUFFIXES, metadata_of
 from sigan.sources import Item
 
 SUFFIX = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}  # of each format written
@@ -39,7 +39,8 @@ def check_output(out: str | Path) -> None:
 
 def write_faces(item: Item, pictures: Sequence[np.ndarray], out: str | Path, format: str, *,
                 keep: Metadata | None = None) -> list[Path]:
-    """The files written, one per picture of this input, left to right, with the metadata `keep`."""
+    """The files written, one per picture of this input, left to right, with the metadata `keep`, or the input's own."""
+    keep = metadata_of(item.path) if keep is None else keep
     paths = [output_path(item, out, SUFFIX[format], k, len(pictures)) for k in range(len(pictures))]
     if item.path.exists() and any(path.exists() and path.samefile(item.path) for path in paths):
         raise OutputError(f"{item.path}: the output would replace the input", "name another folder to write into")

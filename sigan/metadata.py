@@ -114,7 +114,7 @@ def _sized(exif: bytes, size: tuple[int, int]) -> bytes:
     """The block, telling of a picture of this width and height where it told of one."""
     block = Image.Exif()
     block.load(exif)
-    details = block.get_ifd(IFD.Exif)
+    details = block.get_ifd(IFD.Exif) if IFD.Exif in block else {}
     for tag, side in zip((Base.ExifImageWidth, Base.ExifImageHeight), size):
         if tag in details:
             details[tag] = side

@@ -64,6 +64,14 @@ def open_picture(path: str | Path) -> Picture:
     return Picture(pixels, alpha, source.keep, source.notes)
 
 
+def metadata_of(path: str | Path) -> Metadata:
+    """What goes on of a file's metadata, read without its pixels; nothing where it is no picture (any more)."""
+    try:
+        return Source(path).keep
+    except UnreadableImageError:
+        return Metadata()
+
+
 class Source:
     """A picture whose parts are decoded when asked for, at the size asked for; made from a file or uint8 [H,W,3].
 

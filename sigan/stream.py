@@ -11,7 +11,7 @@ import errno
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -62,10 +62,13 @@ class FaceFinder:
     faces: str
     aligner: Any
     aligned: bool = False
-    landmarks: Any = None
+    landmarks: Mapping[str, Sequence] | None = None  # 68 points by relative path or by file name
+    no_face: str = "fail"
 
     def __call__(self, item: Item) -> Prepared:
-        found = alignment.find(item.path, self.size, self.faces, self.aligner, self.aligned, self.landmarks)
+        given = self.landmarks or {}
+        points = given.get(item.relative.as_posix(), given.get(item.path.name))
+        found = alignment.find(item.path, self.size, self.faces, self.aligner, self.aligned, points, self.no_face)
         return Prepared(found.faces, found.notes)
 
 
@@ -128,8 +131,8 @@ def process(
     Records come in the items' order; those that another process has in hand come last, when it is done with them or
     gone. What `ledger` knows to be finished under the same `identity` is skipped, unless `overwrite`; that no face was
     found is known, too, unless `retry_failed`. With `fail_fast`, the first failure is the last record, and an
-    unexpected one is raised. A full disk ends the run with an OutputError. `workers`: how many find faces; none given,
-    one for each processor. They are processes if `prepare` can be copied and the items are many.
+    unexpected one is raised. A full disk ends the run with an OutputError. `workers`: how many find faces; by default
+    one for each processor but one. Two or more are processes, if `prepare` can be copied and the items are many.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
@@ -170,8 +173,8 @@ class _Run:
     def records(self, items: Sequence[Item], prepare: Callable, count: int | None) -> Iterator[ItemDone]:
         """See `process`."""
         reader = _Reader(prepare, self.identity if self.ledger is not None else None)
-        count = pools.cores() if count is None else count
-        kind = "one" if len(items) < ENOUGH else "processes"
+        count = max(1, pools.cores() - 1) if count is None else count  # the device, or what feeds it, has one
+        kind = "one" if count == 1 or len(items) < ENOUGH else "processes"  # dlib lets other threads run
         with ExitStack() as stack:
             if self.ledger is not None:
                 folders = dict.fromkeys(self.ledger.out / item.relative.parent for item in items)

@@ -48,6 +48,7 @@ class StylizeConfig:
     refine: int = 0  # the encoder alone: refinement costs seconds per face
     faces: str = ""  # largest, since photographs have people in the background; all with paste_back
     aligned: bool = False
+    no_face: str = "fail"  # as in alignment.find
     paste_back: bool = False
     batch_size: int = 8  # beyond this the CPU gains nothing and memory grows
     device: str = "auto"
@@ -67,6 +68,8 @@ class StylizeConfig:
             object.__setattr__(self, "faces", "all" if self.paste_back else "largest")
         if self.faces not in FACES:
             raise ConfigError(f"faces is {self.faces!r}; it must be one of {', '.join(FACES)}")
+        if self.no_face not in alignment.NO_FACE:
+            raise ConfigError(f"no_face is {self.no_face!r}; it must be one of {', '.join(alignment.NO_FACE)}")
         if self.format not in images.FORMATS:
             raise ConfigError(f"format is {self.format!r}; it must be one of {', '.join(images.FORMATS)}")
 
@@ -205,7 +208,7 @@ def stylize_folder(
     """
     config = stylizer.config
     prepare: Callable = stream.FaceFinder(stylizer.resolution, config.faces, aligner or alignment.DlibAligner(),
-                                          config.aligned)
+                                          config.aligned, no_face=config.no_face)
     if config.paste_back:
         prepare = pasting.Pastable(prepare)
 

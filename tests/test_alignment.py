@@ -84,7 +84,7 @@ def test_given_landmarks_replace_the_detector(shared, monkeypatch):
 
 
 @pytest.mark.parametrize(("wrong", "message"), [({"faces": "two"}, "'two'"), ({"size": 0}, "size is 0"),
-                                               ({"otherwise": "centre"}, "'centre'")])
+                                               ({"no_face": "centre"}, "'centre'")])
 def test_wrong_options_are_named(wrong, message):
     with pytest.raises(ConfigError, match=message):
         alignment.align(np.zeros((8, 8, 3), np.uint8), **wrong)
@@ -188,7 +188,7 @@ def test_more_faces_than_asked_for_are_told(iu, aligner):
 def test_the_middle_square_is_taken_only_when_asked(tmp_path, aligner):
     wall = np.full((120, 160, 3), 128, np.uint8)
     wall[:, 20:140] = 90
-    found = alignment.find(wall, 64, aligner=aligner, otherwise="middle")
+    found = alignment.find(wall, 64, aligner=aligner, no_face="middle")
     assert found.count == 0 and found.faces[0].face is None and (found.faces[0].image == 90).all()
     assert found.notes == ("no face found; the middle square is taken",)
     with pytest.raises(NoFaceError):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sigan import alignment, images
 from sigan.cli.app import main
@@ -89,8 +90,39 @@ def test_landmarks_in_a_file_replace_detection(draw, tmp_path, capsys):
     file.write_text("[[1, 2]")
     assert main(["align", str(picture), str(tmp_path / "out"), "--landmarks", str(file), *SIZE]) == 2
     assert str(file) in capsys.readouterr().err
-    draw(tmp_path / "in/other.png")
-    assert main(["align", str(tmp_path / "in"), str(tmp_path / "out"), "--landmarks", str(file), *SIZE]) == 2
+    file.write_text(json.dumps(points.tolist()))
+    draw(tmp_path / "in/deep/other.png", 0), draw(tmp_path / "in/face.png")
+    folder = ["align", str(tmp_path / "in"), str(tmp_path / "out"), "--landmarks", str(file), *SIZE]
+    assert main(folder) == 2 and "describes one picture" in capsys.readouterr().err
+    file.write_text(json.dumps({"grey.png": points.tolist(), "deep/other.png": points.tolist()}))
+    assert main(folder) == 0 and len(names(tmp_path / "out")) == 4
+    file.write_text(json.dumps({"gray.png": points.tolist()}))
+    assert main(folder) == 2 and "gray.png, which IN does not have" in capsys.readouterr().err
+    file.write_text(json.dumps({"grey.png": [[1, 2], [3]]}))
+    assert main(folder) == 3 and "68 finite points" in capsys.readouterr().err
+
+
+def test_the_middle_square_is_taken_when_asked_and_it_is_said(draw, tmp_path, capsys):
+    draw(tmp_path / "in/grey.png", 0), draw(tmp_path / "in/face.png")
+    report = tmp_path / "report.jsonl"
+    command = ["align", str(tmp_path / "in"), str(tmp_path / "out"), "--no-face", "middle", "--report", str(report)]
+    assert main([*command, *SIZE]) == 0
+    assert "grey.png: no face found; the middle square is taken" in capsys.readouterr().err
+    steps = {json.loads(line)["source"][-8:]: json.loads(line)["detected"][0]["step"]
+             for line in report.read_text().splitlines()}
+    assert steps == {"grey.png": "middle", "face.png": "hog"}
+    assert (images.read(tmp_path / "out/grey.png") == 128).all()
+    assert main([*command[:4], "square", *SIZE]) == 2 and "no_face is 'square'" in capsys.readouterr().err
+
+
+def test_a_crop_says_who_took_the_photograph(draw, tmp_path):
+    picture, exif = draw(tmp_path / "a.png"), Image.Exif()
+    exif[0x0112], exif[0x013B] = 1, "Ann"
+    with Image.open(picture) as img:
+        img.save(picture, exif=exif, dpi=(300, 300))
+    assert main(["align", str(picture), str(tmp_path / "out"), "--quiet", *SIZE]) == 0
+    with Image.open(tmp_path / "out/a.png") as img:
+        assert dict(img.getexif()) == {0x013B: "Ann"} and img.info["dpi"][0] == pytest.approx(300, abs=0.02)
 
 
 @pytest.mark.parametrize(("change", "code", "said"), [

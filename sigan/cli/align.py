@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigan.cli import options
 from sigan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sigan.sources import Item
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +26,10 @@ def align(
     faces: options.Faces = "largest",
     aligner: Annotated[str, typer.Option("--aligner", metavar="NAME", help="The detector.")] = "dlib",
     landmarks: Annotated[
-        Path | None, typer.Option("--landmarks", metavar="FILE.json", help="68 points [[x, y], ...] of one picture.")
+        Path | None, typer.Option("--landmarks", metavar="FILE.json",
+                                  help='68 points [[x, y], ...] of one picture, or {"a.jpg": points, ...}.')
     ] = None,
+    no_face: options.NoFace = "fail",
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.jsonl", help="Box, landmarks, quad and step per face.")
     ] = None,
@@ -39,8 +45,8 @@ def align(
 
     items = batch.inputs(source, out, faces)
     side = size or _resolution(base)
-    points = _points(landmarks, len(items)) if landmarks else None
-    prepare = stream.FaceFinder(side, faces, plugins.load("sigan.aligners", aligner)(), landmarks=points)
+    points = _points(landmarks, items) if landmarks else None
+    prepare = stream.FaceFinder(side, faces, plugins.load("sigan.aligners", aligner)(), False, points, no_face)
     details: dict[str, list] = {}
 
     def save(item: stream.Item, found: list) -> list[Path]:
@@ -48,7 +54,7 @@ def align(
             details[str(item.path)] = [_details(part) for part in found]
         return stream.write_faces(item, [face.image for face in found], out, "png")
 
-    identity = f"align {side} {faces} {aligner} {points}"
+    identity = f"align {side} {faces} {aligner} {points} {no_face}"
     ledger = None if report else stream.Ledger(out)  # a report tells of every input, so every input is looked at
     records = stream.process(items, prepare, list, save, ledger=ledger, identity=identity,
                              overwrite=overwrite, fail_fast=fail_fast)
@@ -63,21 +69,27 @@ def _resolution(base: str) -> int:
     return bases.load(base).resolution
 
 
-def _points(path: Path, inputs: int) -> list:
-    """The points in a JSON file; `alignment.align` checks their number."""
-    import json
+def _points(path: Path, items: Sequence[Item]) -> dict[str, list]:
+    """The points in a JSON file by the pictures' names; `alignment.find` checks them."""
+    from sigan.references import read_landmarks
 
-    if inputs != 1:
-        raise ConfigError(f"--landmarks {path} describes one picture; IN has {inputs}", "give that picture as IN")
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        message = f"--landmarks {path}: cannot be read as JSON ({error})"
-        raise ConfigError(message, "write 68 points [[x, y], ...] in pixels") from error
+    points = read_landmarks(path)
+    if "" in points:
+        if len(items) != 1:
+            raise ConfigError(f"--landmarks {path} describes one picture; IN has {len(items)}",
+                              'name the picture of each: {"a.jpg": [[x, y], ...]}')
+        return {items[0].path.name: points[""]}
+    known = {name for item in items for name in (item.path.name, item.relative.as_posix())}
+    if strange := sorted(set(points) - known):
+        raise ConfigError(f"--landmarks {path} names {', '.join(strange[:8])}, which IN does not have",
+                          "give file names, or paths below IN")
+    return points
 
 
 def _details(found) -> dict:
     face = found.face
+    if face is None:
+        return {"step": "middle", "quad": found.quad}
     return {"box": face.box, "score": face.score, "step": face.rung, "landmarks": face.landmarks, "quad": found.quad}
 
 

@@ -43,6 +43,8 @@ Seed = Annotated[int, typer.Option("--seed", envvar="SIGAN_SEED", help="Fixes ev
 Json = Annotated[bool, typer.Option("--json", help="Print JSON objects on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors on stderr.")]
 Faces = Annotated[str, typer.Option("--faces", metavar="largest|all", help="Which faces of a picture to take.")]
+NoFace = Annotated[str, typer.Option("--no-face", metavar="fail|middle",
+                                     help="Where no face is found: fail, or take the middle square.")]
 Aligned = Annotated[bool, typer.Option("--aligned", help="The pictures are framed faces already: no detection.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", help="Faces computed together.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Redo what is done and current, too.")]

@@ -22,6 +22,8 @@ def stylize(
     source: options.Source,
     out: options.Destination,
     style: options.Style,
+    person: Annotated[str, typer.Option("--person", metavar="NAME", help="Whose likeness is sharpened: made by "
+                                        "sigan train --person, or its file.")] = "",
     strength: Annotated[float, typer.Option("--strength", metavar="0..1", help="How much of the style.")] = 1.0,
     structure: Annotated[float, typer.Option("--structure", metavar="0..1", help="How much of its drawing.")] = 1.0,
     color: Annotated[float, typer.Option("--color", metavar="0..1", help="How much of its colours.")] = 1.0,
@@ -30,6 +32,7 @@ def stylize(
     faces: Annotated[str, typer.Option("--faces", metavar="largest|all", show_default="largest; with --paste-back all",
                                        help="Which faces of a picture to take.")] = "",
     aligned: options.Aligned = False,
+    no_face: options.NoFace = "fail",
     paste_back: Annotated[bool, typer.Option("--paste-back", help="The picture with the portraits in it.")] = False,
     format: Annotated[str, typer.Option("--format", metavar="png|jpeg|webp", help="Of the pictures written.")] = "png",
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the batch.")] = "local",
@@ -38,7 +41,7 @@ def stylize(
         list[str], typer.Option("--engine-option", metavar="NAME=VALUE", help="A setting of the engine; repeatable.")
     ] = [],  # noqa: B006 - typer copies it
     batch_size: options.BatchSize = 8,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, show_default="one a processor",
+    workers: Annotated[int, typer.Option("--workers", metavar="N", min=0, show_default="processors less one",
                                          help="How many look for faces at once.")] = 0,
     shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only part I of N: each input is in one.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with what comes in, until Ctrl-C.")] = False,
@@ -64,15 +67,15 @@ def stylize(
     from sigan.stylization import StylizeConfig, Stylizer
 
     config = StylizeConfig(base=base, strength=strength, structure=structure, color=color, keep_color=keep_color,
-                           refine=refine, faces=faces, aligned=aligned, paste_back=paste_back, batch_size=batch_size,
-                           device=device, dtype=dtype, seed=seed, format=format)
+                           refine=refine, faces=faces, aligned=aligned, no_face=no_face, paste_back=paste_back,
+                           batch_size=batch_size, device=device, dtype=dtype, seed=seed, format=format)
     run = plugins.load("sigan.engines", engine)
     part = sources.Shard.parse(shard) if shard else sources.Shard(1, 1)
     how = batch.engine_options(run, engine, address, engine_option)
     how |= batch.taken(run, engine, retry_failed=retry_failed, workers=workers)
     named = "largest" if paste_back else config.faces  # one input may write several files, or one
     items = [] if watch and not dry_run else part.of(getattr(run, "inputs", batch.inputs)(source, out, named))
-    stylizer = Stylizer(style, config)
+    stylizer = Stylizer(batch.dressed(style, person, quiet) if person else style, config)
     for line in styles.ambiguities(style):
         render.note(f"note: {line}", quiet)
     if dry_run:
