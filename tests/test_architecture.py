@@ -22,7 +22,7 @@ FLOORS = (
     ("bases", "alignment", "cropping", "detection", "mixing", "losses", "stream", "sources", "destinations", "ledger",
      "locks", "workers", "figures", "matting", "pasting", "devices", "references"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
-     "appearance", "captured", "finetuning", "sitters", "trials", "states", "tradeoff", "charts"),
+     "appearance", "captured", "finetuning", "sitters", "trials", "states", "tradeoff", "charts", "persons"),
     ("training", "preflight", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),
     ("cli", "__main__"),
 )
@@ -34,8 +34,8 @@ ALLOWED_SIDEWAYS = {("report", "evaluation")}
 ONLY_IN = {
     "rich": {"cli.render"},
     "typer": {"cli"},
-    "PIL": {"images", "charts", "pictures", "metadata", "alignment", "cropping", "matting", "pasting", "stylization", "identity",
-            "report", "study", "cli"},
+    "PIL": {"images", "charts", "pictures", "metadata", "alignment", "cropping", "matting", "pasting", "stylization",
+            "identity", "report", "study", "cli"},
     "dlib": {"detection", "identity", "cli.doctor"},
     "requests": {"downloads"},
     "pickle": set(),  # checkpoints.py reads pickles; nothing runs them

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sigan import images, packs, runtime, styles
+from sigan import images, packs, runtime, states, styles
 from sigan.cli.app import main
 
 pytestmark = pytest.mark.usefixtures("pretend_faces", "tiny_base")
@@ -109,3 +111,115 @@ def test_landmarks_help_where_no_face_is_found(draw, tmp_path, capsys):
     assert train("ink", grey, "--check") == 4
     assert train("ink", grey, "--check", "--json", "--landmarks", points) == 0
     assert json.loads(capsys.readouterr().out)["references"][0]["rung"] == "given"
+
+
+# ---- cut off, gone on with, stopped
+
+def test_ctrl_c_keeps_the_best_and_resume_ends_as_if_nothing_had_happened(draw, tmp_path, capsys, monkeypatch):
+    from sigan.training import StyleTrainer
+
+    refs, options = draw(tmp_path / "a.png"), ("--measure", "1", "--out")
+    whole_file = tmp_path / "whole.safetensors"
+    assert main(["train", "ink", str(refs), *options, str(whole_file), "--steps", "4", "--device", "cpu"]) == 0
+    monkeypatch.setattr("sigan.cli.session.SAVE_EVERY", 0.0)
+    whole = StyleTrainer.steps
+
+    def interrupted(self):
+        for step in whole(self):
+            yield step
+            if step.index == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(StyleTrainer, "steps", interrupted)
+    capsys.readouterr()
+    cut = tmp_path / "cut.safetensors"
+    assert main(["train", "ink", str(refs), *options, str(cut), "--steps", "4", "--device", "cpu"]) == 130
+    err = capsys.readouterr().err
+    best = runtime.home() / "training/ink.best.safetensors"
+    assert "the best so far" in err and "--resume goes on" in err and not cut.exists()
+    assert packs.StylePack.load(best).manifest.steps in (1, 2)
+    monkeypatch.setattr(StyleTrainer, "steps", whole)
+    assert main(["train", "ink", str(refs), *options, str(cut), "--steps", "4", "--device", "cpu", "--resume"]) == 0
+    assert "resumed at step 2 of 4" in capsys.readouterr().err
+    assert packs.StylePack.load(cut).hash == packs.StylePack.load(whole_file).hash
+    assert not list((runtime.home() / "training").iterdir())
+    assert main(["train", "ink", str(refs), *options, str(cut), "--steps", "4", "--device", "cpu", "--resume",
+                 "--overwrite", "--dry-run"]) == 0
+
+
+def test_a_diverging_run_ends_with_1_names_the_step_and_keeps_the_best(draw, tmp_path, capsys):
+    out = tmp_path / "ink.safetensors"
+    assert main(["train", "ink", str(draw(tmp_path / "a.png")), "--out", str(out), "--steps", "9", "--measure", "1",
+                 "--lr", "1e6", "--device", "cpu"]) == 1
+    err = capsys.readouterr().err
+    assert "diverged at step" in err and "--lr" in err and not out.exists() and "Traceback" not in err
+    kept = runtime.home() / "training/ink.best.safetensors"
+    assert ("the best so far, of step " in err) == kept.exists()
+
+
+def test_ctrl_c_is_heard_between_two_steps(draw, tmp_path, capsys, monkeypatch):
+    """A real signal in the middle of a step, as if the weights were half done: the step is finished first."""
+    from sigan.finetuning import Finetuner
+
+    whole, seen = Finetuner.step, []
+
+    def step(self, *arguments, **options):
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        seen.append(whole(self, *arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(Finetuner, "step", step)
+    assert main(["train", "ink", str(draw(tmp_path / "a.png")), "--steps", "5", "--device", "cpu"]) == 130
+    assert len(seen) == 2 and "stopping after this step" in capsys.readouterr().err
+    (state,) = (runtime.home() / "training").glob("*.state.safetensors")
+    assert states.read(state)["done"] == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_preview_gets_strips_and_the_curve(draw, tmp_path, tiny_base):
+    folder = tmp_path / "preview"
+    assert main(["train", "ink", str(draw(tmp_path / "a.png")), "--out", str(tmp_path / "ink.safetensors"), "--steps",
+                 "4", "--measure", "2", "--device", "cpu", "--preview", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "curve.png", "references.png", "step-0002.png", "step-0004.png", "steps.png"]
+    assert images.read(folder / "steps.png").shape[0] > 3 * tiny_base.resolution
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(draw, tmp_path, capsys):
+    refs = draw(tmp_path / "a.png")
+    before = sorted(tmp_path.rglob("*")), sorted(runtime.home().rglob("*"))
+    assert train("ink", refs, "--dry-run", "--json", "--recipe", "jojogan", "--swap-layers", "7-9,17") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["recipe"], told["steps"], told["references"], told["measure"]) == ("jojogan", 2, 1, 0)
+    assert told["output"].endswith("styles/ink.safetensors") and told["resumable"] is None
+    assert (sorted(tmp_path.rglob("*")), sorted(runtime.home().rglob("*"))) == before
+
+
+def test_no_steps_and_photographs_without_faces_are_refused(draw, tmp_path, capsys):
+    refs, grey = draw(tmp_path / "a.png"), draw(tmp_path / "grey/b.png", 0).parent
+    assert main(["train", "ink", str(refs), "--steps", "0", "--device", "cpu"]) == 2
+    assert train("ink", refs, "--photos", grey) == 4
+    assert train("ink", refs, "--style", "old") == 2 and main(["train", "ink"]) == 2
+    err = capsys.readouterr().err
+    assert "steps is 0" in err and "none of the 1 photos can be used" in err and "--style goes with --person" in err
+
+
+def test_a_person_is_sharpened_and_worn(draw, tmp_path, tiny_pack, capsys):
+    tiny_pack.save(tmp_path / "warm.safetensors")
+    styles.install(tmp_path / "warm.safetensors", "warm")
+    photo = draw(tmp_path / "ann lee.png", seed=5)
+    arguments = ["train", "--person", str(photo), "--style", "warm", "--steps", "2", "--device", "cpu", "--json"]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["name"] == "ann-lee" and told["steps"] == 2 and "warm" in told["style"]
+    assert "ann-lee" not in styles.installed()
+    portraits = []
+    for extra in ([], ["--person", "ann-lee"], ["--person", told["output"]]):
+        folder = tmp_path / f"out{len(portraits)}"
+        assert main(["stylize", "--style", "warm", *extra, str(photo), str(folder), "--device", "cpu"]) == 0
+        portraits.append(images.read(folder / "ann lee.png"))
+    assert not np.array_equal(portraits[0], portraits[1]) and np.array_equal(portraits[1], portraits[2])
+    assert main(arguments) == 2 and main(arguments[:3]) == 2 and main([*arguments, "--overwrite"]) == 0
+    err = capsys.readouterr().err
+    assert "a person called 'ann-lee' already" in err and "--person needs --style" in err

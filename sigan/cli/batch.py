@@ -8,11 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sigan import sources, stream
 from sigan.cli import render
 from sigan.errors import ConfigError, InputError, NoFaceError
 from sigan.events import ItemDone
+
+if TYPE_CHECKING:
+    from sigan.packs import StylePack
 
 
 def inputs(source: str, out: Path, faces: str = "largest") -> list[stream.Item]:
@@ -106,6 +110,16 @@ def show_plan(plan: Iterable[tuple[stream.Item, ItemDone | None]], out: Path, su
     render.note(f"would work at {counts['todo']}; skip {counts['skipped']} that are done and current, and "
                 f"{counts['failed']} that had no face", quiet)
     return 0
+
+
+def dressed(style: str, person: str, quiet: bool) -> StylePack:
+    """The style with a person's likeness on top of it; says when that was made for another style."""
+    from sigan import persons, styles
+
+    one, pack = persons.find(person), styles.load(style)
+    for line in persons.notes(pack, one):
+        render.note(f"note: {line}", quiet)
+    return persons.wear(pack, one)
 
 
 def exit_code(summary: dict[str, int], kinds: set[str]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,13 +50,18 @@ class Session:
             render.note(f"note: an interrupted training of this style is here; --resume goes on with it: {self.path}",
                         self.quiet)
         last, saved = None, time.monotonic()
+        shown = render.training(self.trainer.steps(), self.trainer.curve, f"train {self.name}", self.quiet)
         try:
-            for last in render.training(self.trainer.steps(), self.trainer.curve, f"train {self.name}", self.quiet):
-                if last.measured and self.preview:
-                    self._draw(last)
-                if time.monotonic() - saved > SAVE_EVERY:
-                    self._save()
-                    saved = time.monotonic()
+            with _between_steps() as interrupt, contextlib.closing(shown):
+                for last in shown:
+                    if last.measured and self.preview:
+                        self._draw(last)
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        self._save()
+                        saved = time.monotonic()
+                    interrupt()
+        except AtOnce:
+            raise KeyboardInterrupt from None
         except KeyboardInterrupt:
             if self.trainer.done:
                 self._save()
@@ -61,7 +69,8 @@ class Session:
                 render.note("the same command with --resume goes on from here")
             raise
         except SiganError:
-            self._rescue(pack)
+            if self.trainer.curve.points:  # what was not measured may be as wild as what made it stop
+                self._rescue(pack)
             raise
         if self.trainer.stopped:
             render.note(f"stopped at step {self.trainer.done}: {self.trainer.stopped}", self.quiet)
@@ -92,15 +101,13 @@ class Session:
 
     def _rescue(self, pack: Callable[[], StylePack]) -> None:
         """Keeps the best point so far as a pack beside the state."""
-        from sigan.errors import PackError
-
         trainer = self.trainer
         try:
             step = trainer.settle()
             if not step:
                 return
             pack().save(self._best_path())
-        except (SiganError, PackError) as error:
+        except SiganError as error:
             render.note(f"nothing of it can be kept: {error.message}")
             return
         render.note(f"the best so far, of step {step}: {self._best_path()}; keep it: sigan styles install "
@@ -124,6 +131,35 @@ class Session:
             spots, [str(point.step) for point in curve.points], ("identity: dlib distance to oneself, less is nearer",
                                                                  "style: share of the way left, less is nearer"),
             marked, curve.floor))
+
+
+class AtOnce(KeyboardInterrupt):
+    """A second Ctrl-C: weights and optimiser may not belong together."""
+
+
+@contextlib.contextmanager
+def _between_steps() -> Iterator[Callable[[], None]]:
+    """A function that raises KeyboardInterrupt if Ctrl-C was pressed; called between two steps, nothing is torn."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        if heard:
+            raise AtOnce
+        heard.append(number)
+        render.note("stopping after this step; Ctrl-C again stops at once, and keeps what was written last")
+
+    def interrupt() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # no other may listen
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ---- before and after

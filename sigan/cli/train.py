@@ -17,8 +17,16 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the style will be called.")],
-    refs: Annotated[list[str], typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")],
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="What the style will be called.")] = None,
+    refs: Annotated[
+        list[str] | None, typer.Argument(metavar="REFS...", help="Pictures or folders in one style.")
+    ] = None,
+    person: Annotated[
+        Path | None, typer.Option("--person", metavar="PHOTO", help="Instead of REFS: sharpen this person's likeness "
+                                  "on top of --style, for stylize --person NAME.")
+    ] = None,
+    style: Annotated[str, typer.Option("--style", metavar="NAME", autocompletion=options.style_names,
+                                       help="The style that --person is for.")] = "",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the pack here only.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="sigan|styleidentity|jojogan",
                                         help="What is minimised.")] = "sigan",
@@ -73,8 +81,17 @@ def train(
     """Learns a style from a few references.
 
     It is installed as pack NAME, unless --out names a file. One reference is enough, 7 to 14 are better. Ctrl-C keeps
-    the best so far, and --resume goes on.
+    the best so far, and --resume goes on. With --person PHOTO --style NAME it sharpens one person's likeness instead.
     """
+    if person:
+        from sigan.cli import person as one_person
+
+        one_person.train(name, refs or [], person, style, out, steps, preview, landmarks, aligned, overwrite, base,
+                         device, json, quiet)
+        return
+    if not name or not refs or style:
+        raise ConfigError("NAME and REFS are needed" if not style else "--style goes with --person PHOTO",
+                          "sigan train ink drawings/, or sigan train --person me.jpg --style watercolor")
     from sigan import bases, runtime
     from sigan.cli import preflight, render, session
     from sigan.preflight import check as check_references
