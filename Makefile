@@ -1,6 +1,6 @@
 # make demo    the environment, sigan and its plugins; examples/portraits as watercolors in demo/
 # make test    the same environment, then the tests
-# make check   the linters
+# make check   the linters, and the types
 # make docs    writes docs/cli.md anew from the commands, docs/performance.md from the figures
 # make site    builds docs/ and the README as pages into site/
 # make licences writes docs/third-party.md anew from the installed packages
@@ -21,6 +21,7 @@ LOWEST := $(patsubst %,tests/test_%.py,images cli cli_settings cli_completion cl
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY := $(VENV)/.ray
 PROJECTS := . $(patsubst %/pyproject.toml,%,$(wildcard plugins/sigan-styles-classic/pyproject.toml plugins/sigan-foundry/pyproject.toml))
 
 .PHONY: demo test check docs site licences dist lowest bench clean
@@ -38,11 +39,17 @@ demo: $(STAMP)
 	$(BIN)/sigan stylize --style $(STYLE) examples/portraits demo
 	$(BIN)/python examples/contact_sheet.py examples/portraits demo demo/contact-sheet.png
 
-test: $(STAMP)
+# Ray and an S3 server on loopback, for tests/test_ray.py alone: 250 MB that the demo does without.
+$(RAY): $(STAMP) plugins/sigan-ray/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -e 'plugins/sigan-ray[test]'
+	@touch $@
+
+test: $(RAY)
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
 check: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pip check --disable-pip-version-check
 
 docs: $(STAMP)

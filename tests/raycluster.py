@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,9 +13,7 @@ import time
 from pathlib import Path
 
 PATIENCE = 240.0  # seconds for a node to start: busy machines exist
-TRIES = 3  # of starting a node: its parts wait for each other, but not for long enough on busy machines
-PORTS = ("--metrics-export-port", "--dashboard-agent-grpc-port", "--dashboard-agent-listen-port",
-         "--runtime-env-agent-port")  # Ray waits 30 s to learn what it chose: too little
+TRIES = 3  # of starting a node
 LITTLE = str(100 << 20)  # bytes of each node's object store, near the least that Ray takes
 
 
@@ -39,23 +38,44 @@ def descendants(parent: int) -> list[int]:
     return found[1:]
 
 
+class NoStart(Exception):
+    """Ray itself does not start on this machine."""
+
+
 class Node:
     """One `ray start --block`, at an address of its own on this machine, once it says that it runs."""
 
-    def __init__(self, address: str, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, address: str, folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
         for left in reversed(range(TRIES)):
+            name, port = secrets.token_hex(28), free_port()
             command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address", address, "--num-cpus",
-                       "1", "--object-store-memory", LITTLE, "--disable-usage-stats", "--block", *arguments]
-            command += [part for port in PORTS for part in (port, str(free_port()))]
-            self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True,
-                                            stderr=subprocess.STDOUT, text=True, errors="replace")
+                       "1", "--object-store-memory", LITTLE, "--disable-usage-stats", "--include-log-monitor", "false",
+                       "--runtime-env-agent-port", str(port), "--block", *arguments]
+            self.process = subprocess.Popen(command, env={**environment, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": name},
+                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                                            text=True, errors="replace")
+            threading.Thread(target=self._announce, args=(folder, name, port), daemon=True).start()
             told = self._told()
             if told is None:
                 threading.Thread(target=self.process.stdout.read, daemon=True).start()  # or it would block one day
                 return
             self.kill()
             if not left:
-                raise RuntimeError(f"`ray start` at {address} gave up {TRIES} times:\n{told}")
+                raise NoStart(f"`ray start` at {address} gave up {TRIES} times: {told}")
+
+    def _announce(self, folder: Path, name: str, port: int) -> None:
+        """Tells the node its parts' ports, as they will themselves: it waits 15 s, too little on busy machines.
+
+        Without ray[default] the parts that watch have none.
+        """
+        ports = {"dashboard_agent_listen_port": -1, "metrics_agent_port": -1, "metrics_export_port": -1,
+                 "runtime_env_agent_port": port}
+        while self.process.poll() is None:
+            for session in folder.glob("session_2*"):
+                for part, value in ports.items():
+                    if not (session / f"{part}_{name}").exists():
+                        (session / f"{part}_{name}").write_text(str(value))
+            time.sleep(0.5)
 
     def _told(self) -> str | None:
         """None as soon as the node says that it runs; all it said, if it ended."""
@@ -107,11 +127,11 @@ class Cluster:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.environment = {**os.environ, **environment, "RAY_USAGE_STATS_ENABLED": "0"}
         self.nodes: list[Node] = []
-        port = free_port()
+        self.folder, port = folder, free_port()
         self.address = f"127.0.0.2:{port}"
-        self.head = Node("127.0.0.2", ["--head", "--port", str(port), "--include-dashboard", "false",
-                                       "--min-worker-port", "0", "--max-worker-port", "0",
-                                       "--temp-dir", str(folder)], self.environment)
+        self.head = Node("127.0.0.2", folder, ["--head", "--port", str(port), "--include-dashboard",
+                                               "false", "--min-worker-port", "0", "--max-worker-port", "0",
+                                               "--temp-dir", str(folder)], self.environment)
         import ray
 
         try:
@@ -123,7 +143,7 @@ class Cluster:
     def add(self) -> Node:
         """One more node, once the cluster knows of it."""
         before = self.alive()
-        node = Node(f"127.0.0.{3 + len(self.nodes)}", ["--address", self.address], self.environment)
+        node = Node(f"127.0.0.{3 + len(self.nodes)}", self.folder, ["--address", self.address], self.environment)
         self.nodes.append(node)
         self.wait(lambda: self.alive() > before, "the node to join")
         return node

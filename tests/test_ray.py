@@ -22,7 +22,7 @@ if sys.platform != "linux":
 
 import ray  # noqa: E402
 import sigan_ray  # noqa: E402
-from raycluster import Cluster, Store, free_port  # noqa: E402
+from raycluster import Cluster, NoStart, Store, free_port  # noqa: E402
 from sigan_ray import places, workers  # noqa: E402
 from sigan_ray.rows import Done, Entry  # noqa: E402
 
@@ -61,12 +61,17 @@ def cluster(tmp_path_factory, store_port):
     leads = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{store_port}", "AWS_ACCESS_KEY_ID": "test",
              "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     folder = Path("/tmp") / f"sigan-ray-{os.getpid()}"  # sockets lie there, and their paths must be short
-    started = Cluster(folder, {**leads, "SIGAN_HOME": str(tmp_path_factory.mktemp("node-home")), "SIGAN_PLUGINS": ""})
+    leads |= {"SIGAN_HOME": str(tmp_path_factory.mktemp("node-home")), "SIGAN_PLUGINS": ""}
+    started = None
     try:
+        started = Cluster(folder, leads)
         started.add()
         yield started
+    except NoStart as error:
+        pytest.skip(str(error))
     finally:
-        started.stop()
+        if started:
+            started.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
