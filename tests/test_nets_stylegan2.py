@@ -225,3 +225,20 @@ def test_clamped_layers_are_plain_layers_clamped(pictures):
         assert (net.synthesis(ws) - plain.synthesis(ws)).abs().max() > 0.01
     net.synthesis(ws).sum().backward()
     assert net.synthesis.b4.const.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_the_straightforward_way_draws_the_same_and_has_the_same_gradients(pictures):
+    """Weights folded for one picture and activations scaled for several, against a weight for every picture."""
+    from benchmarks import reference
+
+    net = Generator(GeneratorConfig(resolution=32, w_dim=12, z_dim=8, mapping_layers=1, channel_base=256,
+                                    channel_max=16)).double()
+    for parameter in net.synthesis.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)  # noise and biases are not zero
+    ws, found = torch.randn(pictures, net.num_ws, 12).double().requires_grad_(), []
+    way = torch.randn(pictures, 3, 32, 32).double()
+    for y in (net.synthesis(ws), reference.draw(net.synthesis, ws)):
+        found.append([y, *torch.autograd.grad((y * way).sum(), [ws, *net.synthesis.parameters()])])
+    for ours, theirs in zip(*found):
+        torch.testing.assert_close(ours, theirs)
