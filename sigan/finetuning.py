@@ -93,6 +93,8 @@ class Finetuner:
         ws [K,L,C] stand for the references, people [P,L,C] for the pictures `chosen` [P] of the people.
         """
         self._clear()
+        if not (self.identity or self.statistics):
+            people = chosen = None
         parts = self.gradients(ws, people, None if chosen is None else chosen.to(self.device))
         told = dict(zip(parts, torch.stack(list(parts.values())).tolist()))
         if torch.isfinite(torch.tensor(sum(told.values()))):

@@ -83,6 +83,13 @@ def test_what_is_not_finite_changes_nothing(tiny_base):
     assert all(torch.equal(value, before[name]) for name, value in run.synthesis.state_dict().items())
 
 
+def test_people_without_a_term_are_not_drawn(tiny_base):
+    run = engine(tiny_base, identity=0.0, statistics=0.0, chunk=1)
+    seen: list[int] = []
+    run.synthesis.register_forward_hook(lambda net, given, y: seen.append(len(y)))
+    assert set(run.step(*codes(tiny_base), lr=1e-3)) == {"style"} and seen == [1] * K
+
+
 def test_parameters_of_scale_0_stay_and_others_go_faster(tiny_base):
     run = engine(tiny_base, scale=lambda name: 0.0 if "b4" in name else 3.0 if "b8.torgb" in name else 1.0)
     before = copy.deepcopy(run.synthesis.state_dict())
