@@ -22,7 +22,7 @@ SHORT = 0.75  # of the base's side: a frame with fewer pixels has no strokes lef
 # Correlation of outlines. Measured: other pictures of a style up to 0.51; the same one as a JPEG of quality 40 0.94 and
 # more, at 64 px 0.84 and more.
 COPY = 0.8
-APART = 3.8  # in the spread of the base's faces. Measured: two pictures of a style at most 3.4; of two styles 4.3 or more
+APART = 3.8  # in the spread of the base's faces. Measured: two pictures of a style at most 3.4; of two styles 4.3 up
 LEAST = 2.0  # times the residual of the base's own faces: nearer than that there is no style to learn
 STRANGE = 0.06  # of the side: landmarks of the inversion that far away are another face's
 TURNED = 35.0  # degrees
