@@ -248,7 +248,7 @@ def test_places(text, place):
 @pytest.mark.parametrize("how, message", [
     ({"address": "127.0.0.1:1"}, "no Ray cluster at 127.0.0.1:1: Connection refused"),
     ({"address": "nowhere"}, "the address is 'nowhere'"), ({"cpus": 0}, "cpus 0"), ({"block": 0}, "block 0"),
-    ({"gpus": -1}, "gpus -1")])
+    ({"gpus": -1}, "gpus -1"), ({"cpus": "many"}, "cpus many")])
 def test_options_outside_their_range(how, message, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match=message):

@@ -46,22 +46,27 @@ def stylize(
     alone, for this run). `cpus` and `gpus` are what each worker takes; a tenth of a GPU puts ten workers on one. None:
     a whole one where the cluster has any. What a lost machine had in hand is done by another.
     """
-    cpus, block = float(cpus), int(block)
-    if cpus <= 0 or block < 1 or (gpus is not None and float(gpus) < 0):
+    try:  # from the command they come as text
+        cpus, block, gpus = float(cpus), int(block), None if gpus is None else float(gpus)
+    except ValueError as error:
+        raise ConfigError(f"cpus {cpus}, gpus {gpus}, block {block}: one of them is no number") from error
+    if not (cpus > 0 and block > 0 and (gpus or 0) >= 0):
         raise ConfigError(f"cpus {cpus:g}, gpus {gpus}, block {block}: one of them is too small")
     out = places.parse(out)
     target = out if places.is_url(out) else os.path.abspath(out)
     with ExitStack() as stack:
         ray = stack.enter_context(_cluster(address))
+        if not items:  # of a shard
+            return
         book, mark = stack.enter_context(_book(target, items))
         from sigan_ray.blocks import Job
 
         if gpus is None:
-            gpus = 1 if ray.cluster_resources().get("GPU") and stylizer.device.type != "cpu" else 0
+            gpus = 1.0 if ray.cluster_resources().get("GPU") and stylizer.device.type != "cpu" else 0
         job = Job(stylizer.pack, stylizer.config, stylizer.identity, target, mark, overwrite, retry_failed,
                   max(1, int(cpus)))
         entries = [_entry(index, item, book) for index, item in enumerate(items)]
-        for done in _run(ray, entries, pickle.dumps(job), block, cpus, float(gpus)):
+        for done in _run(ray, entries, pickle.dumps(job), block, cpus, gpus):
             item, line, record = items[done.index], done.line, done.record
             if line and line.get("error"):
                 book.record_failure(item, line["key"], Failure(**line["error"]), line.get("stamp"))
@@ -113,7 +118,6 @@ def _run(ray, entries: list[Entry], job: bytes, size: int, cpus: float, gpus: fl
 def _cluster(address: str) -> Iterator[Any]:
     """The module ray, connected; a connection that is there already is used and stays."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its core writes to stderr, where the records are
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import logging
 
     import ray
