@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sigan.alignment import AlignedFace
 
 LEAST_SIDE = 64  # pixels of a frame's side in the picture, a quarter of that between the eyes
-STRIP_PIXELS = 1 << 20  # worked on at a time: 60 MB
+STRIP_PIXELS = 1 << 18  # worked on at a time: 25 MB
 DETAIL_WINDOW = 1 / 32  # of the side: over so much is asked whether the portrait follows the photograph
 QUIET = 2.0  # of 255, standard deviation: what varies less than this has no detail to hand on
 MARGIN = 1 / 16  # of the side: so far inwards from the mask's edge colours are the photograph's, at low frequencies
