@@ -23,7 +23,7 @@ SHORT = 0.75  # of the base's side: a frame with fewer pixels has no strokes lef
 # more, at 64 px 0.84 and more.
 COPY = 0.8
 APART = 3.8  # in the spread of the base's faces. Measured: two pictures of a style at most 3.4; of two styles 4.3 up
-LEAST = 2.0  # times the residual of the base's own faces: nearer than that there is no style to learn
+LEAST = 1.5  # times the residual of the base's own faces: nearer than that there is no style. Watercolours from 1.8 up
 STRANGE = 0.06  # of the side: landmarks of the inversion that far away are another face's
 TURNED = 35.0  # degrees
 ONE_SIDE = 12.0  # degrees that all faces are turned to one side
