@@ -119,7 +119,7 @@ def is_part(wanted: weights.WeightFile) -> bool:
 # ---- bases
 
 def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite: bool) -> Imported:
-    notes: list[str] = []
+    notes = [note for parcel in parcels for note in parcel.foreign.facts.get("notes", ()) if "mean code" not in note]
     parts = _assemble(parcels, notes)
     if name is None:
         resolution = next(iter(parts.values())).config["resolution"]

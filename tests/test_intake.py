@@ -131,6 +131,12 @@ def test_a_generator_without_a_mean_code_gets_that_of_e4e(files, nets):
     assert (bases.load("alone").generator.mapping.w_avg - mean).norm() > 0.1 * mean.norm()
 
 
+def test_what_a_file_does_not_say_is_told(files, nets):
+    torch.save(dict(nets[0].state_dict()), files / "bare.pt")  # NVIDIA's names without its modules
+    [made] = intake.import_files([files / "bare.pt"], "tiny")
+    assert any("conv_clamp" in note for note in made.notes)
+
+
 def test_an_encoder_is_what_its_file_says(files, nets, tmp_path):
     """sigan's own two kinds are told apart by their names, not by their sizes."""
     config = EncoderConfig(resolution=32, num_ws=8, w_dim=24, luma=10, canvas_resolution=16, width=8)
