@@ -41,6 +41,14 @@ def give(file: int, place: int) -> None:
             return  # a file system without locks
 
 
+def hold(file: int) -> bool:
+    """Whether locks on this file are more than granted: another process can tell that it is not alone."""
+    try:
+        return fcntl is not None and _set(file, 0, fcntl.F_UNLCK, False) is None
+    except OSError:
+        return False
+
+
 def _set(file: int, place: int, kind: int, wait: bool) -> None:
     if OWNED_BY_FILE:  # struct flock of 64-bit Linux: type, whence, start, length, process
         how = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK

@@ -20,7 +20,7 @@ from typing import Any
 
 from sigan.errors import ConfigError
 
-KINDS = ("auto", "processes", "threads", "one")
+KINDS = ("processes", "threads", "one")
 START = "import sys; sys.path[:] = sys.argv[1:]; from sigan.workers import serve; serve()"
 
 
@@ -50,8 +50,8 @@ class Workers:
         self._closed = False
         self._lock = threading.Lock()
         for _ in range(self.count):
-            copy = function if self.count == 1 else ForkingPickler.loads(self._packed)
-            self._idle.put(None if self.kind == "processes" else copy)
+            started = self.kind == "processes"  # when it is needed
+            self._idle.put(None if started else function if alone else ForkingPickler.loads(self._packed))
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="sigan-work")
 
     def submit(self, thing: Any) -> Future:
