@@ -186,3 +186,19 @@ class Store:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+class Deadly:
+    """Stands for `sigan_ray.workers.Task` in a process of its own: ends it at an input that is called so."""
+
+    def __init__(self, job: bytes) -> None:
+        self.job = job
+
+    def __call__(self, entries: list) -> list:
+        from sigan_ray.rows import Done
+
+        from sigan.events import ItemDone
+
+        if any("deadly" in entry.place for entry in entries):
+            os._exit(9)
+        return [Done(entry.index, ItemDone(entry.place, (f"by {os.getpid()}",), "ok", 1, 0.0)) for entry in entries]

@@ -22,11 +22,11 @@ if sys.platform != "linux":
 
 import ray  # noqa: E402
 import sigan_ray  # noqa: E402
-from raycluster import Cluster, NoStart, Store, free_port  # noqa: E402
+from raycluster import Cluster, Deadly, NoStart, Store, free_port  # noqa: E402
 from sigan_ray import places, workers  # noqa: E402
-from sigan_ray.rows import Done, Entry  # noqa: E402
+from sigan_ray.rows import Entry  # noqa: E402
 
-from sigan import bases, events, packs, sources, stylization  # noqa: E402
+from sigan import bases, packs, sources, stylization  # noqa: E402
 from sigan.cli.app import main  # noqa: E402
 from sigan.errors import ConfigError, InputError, OutputError  # noqa: E402
 
@@ -218,16 +218,6 @@ def test_another_base_on_a_node(cluster, stylizer, tmp_path, monkeypatch):
 
 
 # ---- without the cluster
-
-class Deadly(workers.Task):
-    """Ends its process at an input that is called so."""
-
-    def __call__(self, entries):
-        if any("deadly" in entry.place for entry in entries):
-            os._exit(9)
-        return [Done(entry.index, events.ItemDone(entry.place, (f"by {os.getpid()}",), "ok", 1, 0.0))
-                for entry in entries]
-
 
 def test_an_input_that_kills_its_process_costs_itself_only():
     worker = workers.Worker(b"", Deadly)
