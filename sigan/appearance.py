@@ -6,6 +6,7 @@ Letters: x a picture as numbers [D].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Statistics:
 
     def compute(self) -> Figure:
         n, references = len(self.results), len(self.references)
-        facts = {"references": references, "resize": f"{SIDE} px, Lanczos", "features": f"{len(self.labels)} numbers"}
+        facts: dict[str, Any] = {"references": references, "resize": f"{SIDE} px, Lanczos", "features": f"{len(self.labels)} numbers"}
         if not n or not references:
             return Figure(self.name, None, n, warnings=("no picture could be measured",), **facts)
         a, b = np.array(sorted(map(tuple, self.results))), np.array(self.references)

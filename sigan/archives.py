@@ -7,6 +7,7 @@ in the file, entries that overlap. Layout: PKWARE's APPNOTE, sections 4.3 and 4.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from sigan.errors import WeightsError
 
@@ -39,7 +40,7 @@ def entries(data: memoryview, source: str) -> dict[str, memoryview]:
     return found
 
 
-def _directory(data: memoryview, source: str):
+def _directory(data: memoryview, source: str) -> Iterator[tuple[str, int, int]]:
     """Name, offset of its local header, size of each entry."""
     count, size, at = _end(data, source)
     if count > MAX_ENTRIES:

@@ -59,6 +59,8 @@ class _Trial:
         code = "from sigan import checkup; checkup._answer()"
         self.process = subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+        assert self.process.stdin and self.process.stdout  # pipes, as asked for
+        self._asks, self._answers = self.process.stdin, self.process.stdout
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._next(START_SECONDS)
@@ -67,8 +69,8 @@ class _Trial:
     def ask(self, plugin: Plugin, limit: float) -> list[str] | None:
         """[] when it loads, [message, hint] when it does not, None when there was no answer in time."""
         try:
-            self.process.stdin.write(json.dumps([plugin.group, plugin.full_name]) + "\n")
-            self.process.stdin.flush()
+            self._asks.write(json.dumps([plugin.group, plugin.full_name]) + "\n")
+            self._asks.flush()
         except OSError:
             return None
         line = self._next(limit)
@@ -84,11 +86,11 @@ class _Trial:
     def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
+        self._asks.close()
 
     def _listen(self) -> None:
-        with self.process.stdout as stdout:
-            for line in stdout:
+        with self._answers as answers:
+            for line in answers:
                 self.lines.put(line)
         self.lines.put("")
 

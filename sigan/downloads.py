@@ -286,7 +286,7 @@ def _confirmation(page: str, base: str) -> str | None:
     """Where Google Drive's question about a file too large for its virus scan leads when it is answered yes."""
     form = re.search(r'<form[^>]*id="download-form"[^>]*>', page)
     action = form and re.search(r'action="([^"]+)"', form[0])
-    if not action:
+    if not form or not action:
         return None
     tags = re.findall(r"<input[^>]*>", page[form.end():])
     inputs = [dict(re.findall(r'(name|value)="([^"]*)"', tag)) for tag in tags]

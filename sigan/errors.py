@@ -25,7 +25,7 @@ class SiganError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[SiganError], tuple[str, str]]:
         return type(self), (self.message, self.hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ItemDone:
     error: Failure | None = None
     notes: tuple[str, ...] = ()
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         """The contract's object: `output` is one path, a list for several faces, or null."""
         output = self.outputs[0] if len(self.outputs) == 1 else list(self.outputs) or None
         record = {"source": self.source, "output": output, "status": self.status, "faces": self.faces,

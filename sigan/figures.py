@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,14 +44,15 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | tuple[Non
     """
     if len(values) < 2:
         return None, None
-    values = np.sort(np.asarray(values, np.float64))
+    ordered = np.sort(np.asarray(values, np.float64))
     rng = np.random.default_rng(SEED)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
+    means = [ordered[rng.integers(0, len(ordered), len(ordered))].mean() for _ in range(RESAMPLES)]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
 
-def mean(metric: str, values: Sequence[float], *, missing: int = 0, warnings: Sequence[str] = (), **facts) -> Figure:
+def mean(metric: str, values: Sequence[float], *, missing: int = 0, warnings: Sequence[str] = (),
+         **facts: Any) -> Figure:
     """The figure of a metric that is a mean over pictures; `facts` are other fields of it."""
     told = list(warnings)
     if not values:

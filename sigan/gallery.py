@@ -43,7 +43,7 @@ def exhibits(entries: Iterable[StyleEntry]) -> list[Exhibit]:
 def page(shown: Iterable[Exhibit]) -> str:
     """The page as one HTML text."""
     shown = list(shown)
-    cards = [_card(exhibit) for exhibit in shown if exhibit.manifest]
+    cards = [_card(exhibit, exhibit.manifest) for exhibit in shown if exhibit.manifest]
     broken = [exhibit for exhibit in shown if not exhibit.manifest]
     problems = "".join(f"<li><b>{escape(exhibit.entry.name)}</b> {escape(exhibit.problem)}</li>" for exhibit in broken)
     count = "one style" if len(cards) == 1 else f"{len(cards)} styles"
@@ -52,8 +52,8 @@ def page(shown: Iterable[Exhibit]) -> str:
         problems=f"<section><h2>Not shown</h2><ul>{problems}</ul></section>" if broken else "")
 
 
-def _card(exhibit: Exhibit) -> str:
-    entry, m = exhibit.entry, exhibit.manifest
+def _card(exhibit: Exhibit, m: PackManifest) -> str:
+    entry = exhibit.entry
     name = escape(entry.name)
     facts = {"base": f"{m.base}, {m.base_resolution}²", "learned from": _counted(m.references, "reference"),
              "recipe": m.recipe, **_figures(m), "author": m.author, "licence": m.licence,

@@ -66,8 +66,9 @@ class Plugin:
         """What to do about a plugin that fails, with `error` if it raised one."""
         if self.builtin:
             return f"reinstall {PACKAGE}: `pip install --force-reinstall {PACKAGE}`"
-        absent = isinstance(error, ModuleNotFoundError) and error.name and error.name != self.point.module
-        first = f"`pip install {error.name.split('.')[0]}` if it needs that, " if absent else ""
+        absent = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        first = (f"`pip install {absent.split('.')[0]}` if it needs that, " if absent not in ("", self.point.module)
+                 else "")
         return f"{first}`pip install --upgrade {self.package}`, or leave it out: {SWITCH}=\"\" turns plugins off"
 
 
@@ -161,7 +162,7 @@ def scan(group: str | None = None) -> tuple[list[Plugin], list[PluginProblem]]:
 
 def _identity(dist: metadata.Distribution) -> tuple[str, str]:
     """Name (PEP 503) and version. Reads the head of the metadata only: importlib parses the whole README with it."""
-    head = {}
+    head: dict[str, str] = {}
     for line in (dist.read_text("METADATA") or dist.read_text("PKG-INFO") or "").splitlines():
         if not line:
             break

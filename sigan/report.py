@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -126,7 +127,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _method(name: str, run: Evaluation) -> dict:
+def _method(name: str, run: Evaluation) -> dict[str, Any]:
     figures = run.figures()
     measured = [record for record in run.records if record.values]
     ranked = sorted((metric for metric in run.metrics if any(metric.name in record.values for record in measured)),
@@ -137,7 +138,8 @@ def _method(name: str, run: Evaluation) -> dict:
             "ranks": [_ranks(run, metric.name, metric.better, measured) for metric in ranked]}
 
 
-def _ranks(run: Evaluation, metric: str, better: str, records: Sequence[PairRecord]) -> dict:
+def _ranks(run: Evaluation, metric: str, better: str, records: Sequence[PairRecord]
+           ) -> dict[str, Any]:
     """The best and the worst results by a metric; of few, no result is both."""
     ordered = sorted((record for record in records if metric in record.values),
                      key=lambda record: record.values[metric], reverse=better == HIGHER)
@@ -156,7 +158,8 @@ def _shown(run: Evaluation, metric: str, record: PairRecord) -> Shown:
     return Shown(name, value, data_url(output), "" if source is None else data_url(source), record.found)
 
 
-def _plots(methods: Sequence[dict], metrics: Sequence[str]) -> dict[str, list[tuple[str, Histogram]]]:
+def _plots(methods: Sequence[dict[str, Any]], metrics: Sequence[str]
+           ) -> dict[str, list[tuple[str, Histogram]]]:
     """Histograms by metric, one of each method, all of a metric on one axis."""
     plots = {}
     for metric in metrics:

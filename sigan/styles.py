@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from sigan import plugins, runtime
@@ -77,7 +77,8 @@ def problems() -> list[PluginProblem]:
 def find(name_or_path: str | Path) -> StyleEntry:
     """The installed style of that name, or the pack file at that path. UnknownStyleError with near names otherwise."""
     text, path = str(name_or_path), Path(name_or_path)
-    for look in (lambda: _named(_at_hand()), installed):  # a package that must be asked may be slow: only if need be
+    looks: tuple[Callable[[], dict[str, StyleEntry]], ...] = (lambda: _named(_at_hand()), installed)
+    for look in looks:  # a package that must be asked may be slow: only if need be
         styles = look()
         for entry in styles.values():
             if text in (entry.name, entry.full_name):
@@ -209,7 +210,8 @@ def _install(paths: list[Path], name: str | None, force: bool) -> list[StyleEntr
     """Checks all, then copies all."""
     from sigan import images, packs
 
-    taken, entries = installed(), {}
+    taken = installed()
+    entries: dict[str, tuple[Path, StyleEntry]] = {}
     for path in paths:
         own = packs.StylePack.load(path).manifest.name
         chosen = name or own
@@ -291,7 +293,7 @@ def _beside(plugin: Plugin) -> Path | None:
 
 def _paths(plugin: Plugin) -> dict[str, Path]:
     """Pack files by name of what an entry point loads to: a Path, a dict of these, or a callable giving one."""
-    offer = plugin.load()
+    offer: Any = plugin.load()
     offer = offer() if callable(offer) else offer
     paths = {name: Path(path) for name, path in (offer if isinstance(offer, Mapping) else {plugin.name: offer}).items()}
     for name, path in paths.items():
@@ -302,7 +304,7 @@ def _paths(plugin: Plugin) -> dict[str, Path]:
 
 def _asked(plugin: Plugin, seconds: float) -> dict[str, Path]:
     """What `_paths` gives or raises; ConfigError when it takes longer, and then it is left behind."""
-    outcome = []
+    outcome: list[tuple[dict[str, Path], BaseException | None]] = []
 
     def ask() -> None:
         try:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigan import downloads, runtime
 from sigan.errors import ConfigError, OfflineError, WeightsError
@@ -248,7 +248,7 @@ def _safetensors_length(path: Path) -> int:
         return header_size(file.read(8)) + max(ends, default=0)
 
 
-def read_header(path: Path) -> dict:
+def read_header(path: Path) -> dict[str, Any]:
     """The JSON before the tensors of a safetensors file. OSError, or ValueError when it is none."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")

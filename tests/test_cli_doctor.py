@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import sigan
-from sigan import alignment, packs, plugins, runtime, styles
+from sigan import detection, packs, plugins, runtime, styles
 from sigan.cli.app import main
 from sigan.errors import WeightsError
 
@@ -30,7 +31,7 @@ def bases(monkeypatch):
 def examine(capsys, monkeypatch, bases):
     """examine() -> exit code, and the checks by name; detectors stand still and no plugins count, for speed."""
     monkeypatch.setenv(plugins.SWITCH, "")
-    monkeypatch.setattr(alignment.DlibAligner, "find", lambda self, image: [])
+    monkeypatch.setattr(detection.DlibAligner, "find", lambda self, image: [])
 
     def examine(*arguments: str) -> tuple[int, dict]:
         code = main(["doctor", "--json", *arguments])
@@ -52,7 +53,7 @@ def test_well(examine):
     install(BASE.hash)
     code, checks = examine("--device", "cpu")
     assert code == 0
-    assert {"sigan", "torch", "device", "home", "base mini", "shape_predictor_68_face_landmarks", "dlib",
+    assert {"sigan", "torch", "device", "home", "base mini", "landmarks", "dlib",
             "style ink"} <= set(checks)
     assert {name for name, check in checks.items() if check["status"] != "ok"} <= {"memory"}
     assert checks["torch"]["value"].split("+")[0] == torch.__version__.split("+")[0]  # some builds add +cu… or +cpu
@@ -82,17 +83,17 @@ def test_missing_weights(examine, bases):
 
 
 def test_missing_detector_weights(examine, monkeypatch):
-    monkeypatch.setattr(alignment.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, checks = examine()
     assert code == 5
-    assert checks["mmod_human_face_detector"]["fix"] == "pip install face_recognition_models"
+    assert checks["face detector"]["fix"] == "pip install face_recognition_models"
 
 
 def test_missing_dlib(examine, monkeypatch):
     def find(self, image):
         raise ImportError("No module named 'dlib'")
 
-    monkeypatch.setattr(alignment.DlibAligner, "find", find)
+    monkeypatch.setattr(detection.DlibAligner, "find", find)
     code, checks = examine()
     assert code == 5 and checks["dlib"]["fix"] == "pip install dlib-bin"
 
@@ -131,5 +132,5 @@ def test_the_detectors_really_run():
     from sigan.cli.doctor import _detectors
 
     assert {check.name: check.status for check in _detectors()} == {
-        "shape_predictor_68_face_landmarks": "ok", "mmod_human_face_detector": "ok",
-        "dlib_face_recognition_resnet_model_v1": "ok", "dlib": "ok"}
+        "landmarks": "ok", "face detector": "ok",
+        "face descriptor": "ok", "dlib": "ok"}

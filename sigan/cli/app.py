@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -38,7 +38,7 @@ def build(wanted: str = "") -> typer.Typer:
         import_module(f"sigan.cli.{name}").register(app)
     if known in COMMANDS:
         return app
-    own = {command.name for command in (*app.registered_commands, *app.registered_groups)}
+    own = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     for name, plugin in plugins.entries("sigan.commands").items():
         if name in own:
             continue  # no plugin takes a built-in's place
@@ -50,7 +50,7 @@ def build(wanted: str = "") -> typer.Typer:
 def command_of(app: typer.Typer) -> Any:
     """The click command of `app`; its help names the environment's variables that several commands share, no others."""
     command = typer.main.get_command(app)
-    pending = [command]
+    pending: list[Any] = [command]
     for one in pending:
         pending += getattr(one, "commands", {}).values()
         one.epilog = EVERYWHERE if one is not command else None
@@ -62,13 +62,13 @@ def command_of(app: typer.Typer) -> Any:
 def _passer(plugin: plugins.Plugin) -> Callable[[typer.Context], None]:
     """A command that loads the plugin's own when it is called, so that no plugin slows or breaks `--help`."""
     def run(ctx: typer.Context) -> None:
-        offer = plugin.load()
+        offer: Any = plugin.load()
         if not isinstance(offer, typer.Typer):
             function, offer = offer, typer.Typer(add_completion=False, rich_markup_mode=None)
             offer.command()(function)
-        command = typer.main.get_command(offer)
+        command, table = typer.main.get_command(offer), cast(Any, ctx.default_map)
         code = command.main(args=ctx.args, prog_name=f"sigan {plugin.name}", standalone_mode=False,
-                            default_map=ctx.default_map.fit(command) if ctx.default_map else None)
+                            default_map=table.fit(command) if table else None)
         raise typer.Exit(code if isinstance(code, int) else 0)
 
     return run
@@ -119,7 +119,8 @@ def _run(arguments: list[str]) -> int:
     verbose, arguments = _take_flag("--verbose", arguments)
     config, arguments = _take_config(arguments)
     command = command_of(build("" if config else "".join(arguments[:1])))
-    defaults, told = {}, contextlib.nullcontext()
+    defaults: dict[str, Any] = {}
+    told: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if config:
         from sigan.cli import settings
 
@@ -159,7 +160,7 @@ def report(error: Exception, debug: bool = False) -> int:
         source = ctx.get_parameter_source(name) if ctx and name else None
         render.error(error.format_message(), f"the value is the --config file's; {hint}"
                      if source and source.name == "DEFAULT_MAP" else hint)
-        return error.exit_code
+        return int(error.exit_code)
     hint = "this is a fault of sigan's; --debug shows where it happened"
     render.error(f"unexpected {type(error).__name__}: {error}", "" if debug else hint)
     return 1
@@ -174,7 +175,8 @@ def _take_flag(flag: str, arguments: list[str]) -> tuple[bool, list[str]]:
 
 def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
     """The file that `--config` names (the last, if several do), else SIGAN_CONFIG; and the line without it."""
-    file, rest, words = os.environ.get("SIGAN_CONFIG", ""), [], iter(arguments)
+    file, words = os.environ.get("SIGAN_CONFIG", ""), iter(arguments)
+    rest: list[str] = []
     for word in words:
         if word == "--":
             return file, [*rest, word, *words]

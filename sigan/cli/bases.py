@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +30,8 @@ def list_(json: options.Json = False) -> None:
     """Lists the face models, what can be pulled, and the other weights; no network is loaded."""
     from sigan import bases, intake, weights
 
-    rows, broken = [], []
+    rows: list[dict[str, Any]] = []
+    broken: list[SiganError] = []
     for name in bases.names():
         try:
             rows.append({**asdict(bases.facts(name)), "error": None})
@@ -40,8 +42,9 @@ def list_(json: options.Json = False) -> None:
     offers = [{"name": name, "bytes": sum(files[0].about for files in intake.files_of(name)),
                "licence": "; ".join(dict.fromkeys(files[0].licence for files in intake.files_of(name)))}
               for name in intake.PULLED if name not in there]
-    others = [{"name": entry.name, "here": weights.has(entry.name), "bytes": entry.about, "purpose": entry.purpose,
-               "licence": entry.licence} for entry in weights.CATALOGUE.values() if not intake.is_part(entry)]
+    others: list[dict[str, Any]] = [
+        {"name": entry.name, "here": weights.has(entry.name), "bytes": entry.about, "purpose": entry.purpose,
+         "licence": entry.licence} for entry in weights.CATALOGUE.values() if not intake.is_part(entry)]
     if json:
         render.data({"bases": rows, "offered": offers, "weights": others})
         return
@@ -53,9 +56,9 @@ def list_(json: options.Json = False) -> None:
     render.table("other weights", ["name", "here", "MB", "for", "licence"],
                  [[other["name"], "yes" if other["here"] else "-", round(other["bytes"] / 1e6), other["purpose"],
                    other["licence"]] for other in others])
-    for error in broken:
-        render.note(f"problem: {error.message}")
-        render.note(f"  fix: {error.hint}")
+    for problem in broken:
+        render.note(f"problem: {problem.message}")
+        render.note(f"  fix: {problem.hint}")
 
 
 @app.command()
@@ -100,7 +103,7 @@ def pull(
     _tell([made], json, quiet)
 
 
-def _agree(name: str, files: list, yes: bool) -> None:
+def _agree(name: str, files: list[Any], yes: bool) -> None:
     """Shows the licences of what is about to be downloaded, and asks; ConfigError without a yes."""
     for first, *others in files:
         render.note(f"{first.file}, about {first.about / 1e6:.0f} MB: {first.purpose}")
@@ -136,7 +139,7 @@ def import_(
     _tell(intake.import_files(files, name, licence=licence, style=style, base=base, overwrite=overwrite), json, quiet)
 
 
-def _tell(made: list, json: bool, quiet: bool) -> None:
+def _tell(made: list[Any], json: bool, quiet: bool) -> None:
     if json:
         render.data({"imported": made})
         return
@@ -159,7 +162,7 @@ def verify(
     from sigan import bases, weights
 
     names = [name] if name else [*bases.names(), *(entry for entry in weights.CATALOGUE if weights.has(entry))]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one in names:
         try:
             digests = {one: weights.verify(one)} if one in weights.CATALOGUE else bases.verify(one)
@@ -215,7 +218,7 @@ def sample(
         render.note(f"{count} faces in {out}", quiet)
 
 
-def _draw(base: Base, out: Path, count: int, seed: int, truncation: float):
+def _draw(base: Base, out: Path, count: int, seed: int, truncation: float) -> Iterator[Path]:
     import torch
 
     from sigan import images

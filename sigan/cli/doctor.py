@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,8 +15,8 @@ import typer
 from sigan.cli import options, render
 from sigan.errors import SiganError
 
-MODELS = ("shape_predictor_68_face_landmarks.dat", "mmod_human_face_detector.dat",
-          "dlib_face_recognition_resnet_model_v1.dat")
+MODELS = {"landmarks": "shape_predictor_68_face_landmarks.dat", "face detector": "mmod_human_face_detector.dat",
+          "face descriptor": "dlib_face_recognition_resnet_model_v1.dat"}
 REINSTALL = "pip install --force-reinstall sigan"
 LOW_MEMORY = 2e9  # bytes; what `stylize` may need on a CPU with the embedded base
 
@@ -41,8 +41,9 @@ def doctor(device: options.Device = "auto", json: options.Json = False) -> None:
 
     Device, versions, free memory, weights and their hashes, detectors, styles and plugins.
     """
-    probes = {"software": _software, "device": partial(_device, device), "memory": _memory, "home": _home,
-              "bases": _bases, "detectors": _detectors, "styles": _styles, "plugins": _plugins}
+    probes: dict[str, Callable[[], Iterator[Check]]] = {
+        "software": _software, "device": partial(_device, device), "memory": _memory, "home": _home,
+        "bases": _bases, "detectors": _detectors, "styles": _styles, "plugins": _plugins}
     checks = [check for name, probe in probes.items() for check in _guarded(name, probe)]
     code = max((check.code for check in checks if check.status == "fail"), default=0)
     if json:
@@ -74,7 +75,8 @@ def _failure(name: str, error: SiganError) -> Check:
 def _software() -> Iterator[Check]:
     from sigan import __version__
 
-    yield Check("sigan", "ok", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield Check("sigan", "ok", f"{__version__}, Python {platform.python_version()}, "
+                               f"{platform.system()} {platform.machine()}")
     for package in ("torch", "numpy", "pillow", "safetensors"):
         try:
             yield Check(package, "ok", metadata.version(package))
@@ -93,7 +95,7 @@ def _device(name: str) -> Iterator[Check]:
         yield Check("device", "ok", f"{device}: {torch.cuda.get_device_name(device)}, "
                                     f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free")
     else:
-        yield Check("device", "ok", f"{device}, {torch.get_num_threads()} threads")
+        yield Check("device", "ok", f"{device}, threads: {torch.get_num_threads()}")
 
 
 def _memory() -> Iterator[Check]:
@@ -112,10 +114,12 @@ def _home() -> Iterator[Check]:
 
     home = runtime.home().absolute()
     there = next(folder for folder in (home, *home.parents) if folder.exists())
-    if there.is_dir() and os.access(there, os.W_OK):
-        yield Check("home", "ok", str(home))
-    else:
-        yield Check("home", "fail", f"{home} cannot be written", "set SIGAN_HOME to a writable folder", 2)
+    try:
+        with tempfile.TemporaryFile(dir=there):  # asking for permission is not enough: disks are read-only, too
+            yield Check("home", "ok", str(home))
+    except OSError as error:
+        yield Check("home", "fail", f"{home} cannot be written: {error.strerror}",
+                    "set SIGAN_HOME to a writable folder", 2)
 
 
 def _bases() -> Iterator[Check]:
@@ -135,17 +139,16 @@ def _bases() -> Iterator[Check]:
 def _detectors() -> Iterator[Check]:
     import numpy as np
 
-    from sigan import alignment
+    from sigan import detection
 
-    for model in MODELS:
-        name = model.partition(".")[0]
+    for name, model in MODELS.items():
         try:
-            yield Check(name, "ok", f"{alignment.model_path(model).stat().st_size / 1e6:.1f} MB")
+            yield Check(name, "ok", f"{detection.model_path(model).stat().st_size / 1e6:.1f} MB")
         except SiganError as error:
             yield _failure(name, error)
     try:
-        alignment.DlibAligner().find(np.zeros((128, 128, 3), np.uint8))  # every rung runs, and finds nobody
-        yield Check("dlib", "ok", f"{alignment.DlibAligner.__name__}: detectors run")
+        detection.DlibAligner().find(np.zeros((128, 128, 3), np.uint8))  # every rung runs, and finds nobody
+        yield Check("dlib", "ok", f"{detection.DlibAligner.__name__}: detectors run")
     except ImportError as error:
         yield Check("dlib", "fail", str(error), "pip install dlib-bin", 5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -107,7 +107,7 @@ def _check_report(path: Path) -> None:
         raise OutputError(f"{path}: a report is an HTML file", "name a file that ends in .html")
 
 
-def _as_json(name: str, run: Evaluation) -> dict:
+def _as_json(name: str, run: Evaluation) -> dict[str, Any]:
     from sigan import evaluation
 
     return {"name": name, "pairs": run.records, "figures": run.figures(), "warnings": run.warnings(),

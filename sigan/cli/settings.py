@@ -24,7 +24,8 @@ else:
 def read(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file. ConfigError when it cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
+        tables: dict[str, Any] = tomllib.loads(Path(path).read_text("utf-8"))
+        return tables
     except OSError as error:
         hint = "--config and SIGAN_CONFIG name a TOML file"
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint) from error
@@ -34,7 +35,8 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def defaults(path: str | Path, command: Any) -> dict[str, Any]:
     """What `path` sets, as click's default map for `command`, the whole command line. ConfigError names a stray key."""
-    return _Table(read(path), {}, str(path), "").fit(command)
+    made: dict[str, Any] = _Table(read(path), {}, str(path), "").fit(command)
+    return made
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigan.cli import options, render
 from sigan.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from sigan.study.tally import Tally
 
 app = typer.Typer()
 Study = Annotated[Path, typer.Argument(metavar="STUDY", help="The folder that `sigan study build` made.")]
@@ -163,7 +166,7 @@ def tally(
     raise typer.Exit(InputError.exit_code if result.refused else 0)
 
 
-def _show(result) -> None:
+def _show(result: Tally) -> None:
     for one in result.refused:
         render.error(f"{one.source}: {one.reason}")
     out = ", ".join(f"{count} {rule}" for rule, count in result.excluded.items() if count) or "none"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigan.cli import options, render
 from sigan.errors import ConfigError, PackError
+
+if TYPE_CHECKING:
+    from sigan.bases import Base
 
 app = typer.Typer()
 Style = Annotated[str, typer.Argument(metavar="NAME", autocompletion=options.style_names,
@@ -29,7 +32,8 @@ def list_(json: options.Json = False) -> None:
     from sigan import manifest, styles
 
     entries, problems = styles.scan()
-    rows, broken = [], []
+    rows: list[dict[str, str | int | None]] = []
+    broken: list[PackError] = []
     for entry in entries.values():
         row = {"name": entry.name, "origin": entry.origin, "path": str(entry.path)}
         try:
@@ -49,9 +53,9 @@ def list_(json: options.Json = False) -> None:
     for entry in entries.values():
         if entry.name != entry.plain:
             render.note(f"note: '{entry.plain}' is {entries[entry.plain].full_name}; for the other write {entry.name}")
-    for problem in [*broken, *problems]:
-        render.note(f"problem: {problem.message}")
-        render.note(f"  fix: {problem.hint}")
+    for message, hint in [(p.message, p.hint) for p in broken] + [(p.message, p.hint) for p in problems]:
+        render.note(f"problem: {message}")
+        render.note(f"  fix: {hint}")
 
 
 @app.command()
@@ -179,7 +183,7 @@ def export(
     if package:
         paths = publishing.write_package(entry.path, package, rename)
         told = f"wrote {package}: pip install {package}"
-    else:
+    elif file:
         paths = [styles.export(entry, file, overwrite)]
         told = f"wrote {file}: sigan styles install {file}"
     _say(told, json, {"name": entry.plain, "files": paths})
@@ -207,7 +211,7 @@ def gallery(
           "problems": [exhibit.problem for exhibit in broken]})
 
 
-def _load(base: str):
+def _load(base: str) -> Base:
     from sigan import bases
 
     return bases.load(base)

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Place:
 class BallotBox:
     """The votes of one study; several threads, and several processes, may use one file."""
 
-    def __init__(self, folder: str | Path, study: Study, clock=time.time) -> None:
+    def __init__(self, folder: str | Path, study: Study, clock: Callable[[], float] = time.time) -> None:
         self.path, self.study, self._clock = Path(folder) / FILE, study, clock
         self._lock = threading.Lock()
         try:

@@ -97,7 +97,8 @@ def sheets(photographs: int, methods: int, trials: int, checks: int, rng: random
 def _spread(trials: list[Entry], checks: list[Entry], photograph: Callable[[Entry], int],
             rng: random.Random) -> list[Entry]:
     """Trials with neighbours of different photographs where they can be, a check within each equal stretch."""
-    rest, ordered = list(trials), []
+    rest = list(trials)
+    ordered: list[Entry] = []
     while rest:
         last = photograph(ordered[-1]) if ordered else None
         pick = next((entry for entry in rest if photograph(entry) != last), rest[0])

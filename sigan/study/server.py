@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,7 +49,7 @@ class Limits:
 class Bucket:
     """Lets `at_once` through, and `a_second` more each second, for each of many keys (token bucket)."""
 
-    def __init__(self, a_second: float, at_once: float, clock=time.monotonic) -> None:
+    def __init__(self, a_second: float, at_once: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.a_second, self.at_once, self._clock = a_second, at_once, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -112,14 +113,14 @@ class StudyServer(ThreadingHTTPServer):
         if self.box is not None:
             self.box.close()
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         self.note("broken off")  # a client that left, or sent what is no HTTP
 
     def note(self, reason: str) -> None:
         with self._count:
             self.refused[reason] += 1
 
-    def process_request(self, request: socket.socket, client_address: tuple) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for each connection, as many as the limits allow."""
         address = client_address[0]
         with self._count:
@@ -132,7 +133,7 @@ class StudyServer(ThreadingHTTPServer):
             return
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: socket.socket, client_address: tuple) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -189,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._guarded(lambda: self._reply(HTTPStatus.OK, action(self._body())))
 
-    def _guarded(self, work) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
             self._limit(self.server._requests, self._address())
             work()
@@ -308,7 +309,7 @@ class _Deadline(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("the request took too long")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -221,14 +222,16 @@ def _share(method: str, other: str, wins: int, losses: int, ties: int, drawn: np
                  ranking.wilson(wins + ties / 2, total, confidence), span)
 
 
-def _preferences(methods, wins, ties, samples, confidence) -> tuple[Share, ...]:
+def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Any, confidence: float
+                 ) -> tuple[Share, ...]:
     drawn = ranking.preference(*samples) if samples else None
     shares = [_share(method, "", int(wins[k].sum()), int(wins[:, k].sum()), int(ties[k].sum()),
                      drawn[:, k] if drawn is not None else None, confidence) for k, method in enumerate(methods)]
     return tuple(sorted(shares, key=lambda share: -(share.preference or 0)))
 
 
-def _pairs(methods, wins, ties, samples, confidence) -> tuple[Share, ...]:
+def _pairs(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Any, confidence: float
+           ) -> tuple[Share, ...]:
     made = []
     for a, b in combinations(range(len(methods)), 2):
         pick = np.ix_((a, b), (a, b))
@@ -238,7 +241,8 @@ def _pairs(methods, wins, ties, samples, confidence) -> tuple[Share, ...]:
     return tuple(made)
 
 
-def _ranking(methods, strengths: np.ndarray, drawn: np.ndarray | None, confidence: float) -> tuple[Rank, ...]:
+def _ranking(methods: Sequence[str], strengths: np.ndarray, drawn: np.ndarray | None, confidence: float
+             ) -> tuple[Rank, ...]:
     order = np.argsort(-strengths, kind="stable")
     ranks = []
     for place, k in enumerate(order):
