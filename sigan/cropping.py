@@ -69,7 +69,7 @@ def crop(image: np.ndarray, quad: np.ndarray, size: int, mode: str = "area") -> 
     img, quad = _pad(img, quad, exact=mode == "paper")
     finer = 1 if mode == "paper" else max(1, int(np.ceil(side(quad) / size - 0.01)))
     kernel = Image.Resampling.BILINEAR if mode == "paper" or finer > 1 else Image.Resampling.BICUBIC
-    img = img.transform((finer * size,) * 2, Image.Transform.QUAD, (quad + 0.5).flatten(), kernel)
+    img = img.transform((finer * size,) * 2, Image.Transform.QUAD, (quad + 0.5).flatten().tolist(), kernel)
     return np.array(img.resize((size, size), Image.Resampling.LANCZOS) if finer > 1 else img)
 
 
