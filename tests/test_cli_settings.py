@@ -112,7 +112,10 @@ def test_after_two_dashes_config_is_a_word_like_others(door):
 def test_a_table_for_a_plugins_command_fits_it_when_it_is_loaded(write, monkeypatch):
     called = {}
     offer = typer.Typer()
-    offer.command("one")(lambda count=typer.Option(1, "--count"): called.update(count=count))
+    def one(count: int = typer.Option(1, "--count")) -> None:
+        called.update(count=count)
+
+    offer.command("one")(one)
     offer.command("two")(lambda: None)
 
     class Plugin:
