@@ -157,7 +157,7 @@ class Ledger:
         made = not self.out.exists()
         with self._lock:
             file = self._open()
-            if self.path.parent == self.out and locks.take(file, PRESENCE):
+            if self.path.parent == self.out and locks.hold(file) and locks.take(file, PRESENCE):
                 destinations.sweep(folders)
                 locks.take(file, PRESENCE, shared=True)
         try:
