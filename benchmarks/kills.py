@@ -78,7 +78,10 @@ def main() -> None:
     parser.add_argument("--aligned", action="store_true", help="without looking for faces: quicker")
     given = parser.parse_args()
     source, peace, killed = (given.out / name for name in ("in", "peace", "killed"))
-    synthetic.photographs(source, given.count, given.seed)
+    if not (pid := os.fork()):  # not in this process: OpenMP's threads do not live on in forks, which wait for them
+        synthetic.photographs(source, given.count, given.seed)
+        os._exit(0)
+    os.waitpid(pid, 0)
     command = ["stylize", "--style", given.style, "--device", "cpu", "--json", *["--aligned"] * given.aligned,
                str(source)]
     pid = start([*command, str(peace)], given.out / "peace.log")
