@@ -1,4 +1,4 @@
-"""Folders of photographs: `python -m benchmarks.pipeline --photos DIR [--count N] [--style NAME] [--json FILE]`.
+"""`python -m benchmarks.pipeline --photos DIR [--count N] [--style NAME] [--json FILE]`: folders of photographs.
 
 Three figures. What each stage costs for one photograph, in processor time, so that a loaded machine does not distort
 it. How many photographs a second a folder gives with the face finders in one thread, in threads and in processes. And
