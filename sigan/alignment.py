@@ -13,8 +13,10 @@ from sigan import images
 from sigan.cropping import MODES as MODES
 from sigan.cropping import POINTS as POINTS
 from sigan.cropping import check_frame, checked, crop, quad, side
-from sigan.detection import BOX_PIXELS, FINE_SIDE, DlibAligner, Face
+from sigan.detection import BOX_PIXELS, FINE_SIDE
 from sigan.detection import CLEAR_SCORE as CLEAR_SCORE
+from sigan.detection import DlibAligner as DlibAligner
+from sigan.detection import Face as Face
 from sigan.detection import model_path as model_path
 from sigan.errors import ConfigError, NoFaceError
 from sigan.pictures import Source

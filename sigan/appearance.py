@@ -92,7 +92,8 @@ class Statistics:
 
     def compute(self) -> Figure:
         n, references = len(self.results), len(self.references)
-        facts: dict[str, Any] = {"references": references, "resize": f"{SIDE} px, Lanczos", "features": f"{len(self.labels)} numbers"}
+        facts: dict[str, Any] = {"references": references, "resize": f"{SIDE} px, Lanczos",
+                                 "features": f"{len(self.labels)} numbers"}
         if not n or not references:
             return Figure(self.name, None, n, warnings=("no picture could be measured",), **facts)
         a, b = np.array(sorted(map(tuple, self.results))), np.array(self.references)

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -74,7 +74,7 @@ def write(path: str | Path, image: np.ndarray, format: str = "png", *, keep: Met
     atomic_write(path, encode(image, format, keep=keep))
 
 
-def encode(image: np.ndarray, format: str = "png", *, keep: Metadata | None = None, **options) -> bytes:
+def encode(image: np.ndarray, format: str = "png", *, keep: Metadata | None = None, **options: Any) -> bytes:
     """The bytes of a png, jpeg or webp file of uint8 [H,W,3] or [H,W,4]; a jpeg, which has no alpha, is over white.
 
     `keep` is another picture's metadata, to go on in this file; `options` are Pillow's, over those of FORMATS.

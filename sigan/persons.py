@@ -69,7 +69,7 @@ class PersonTrainer:
                                  "take fewer steps")
             optimiser.param_groups[0]["lr"] = LR * inversion.rate(index, count)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             self.done += 1
             yield PivotalStep(self.done, float(loss.detach()))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sigan.errors import ConfigError, InputError, OutputError
 from sigan.pictures import SUFFIXES
@@ -134,7 +135,7 @@ class Shard:
 
 # ---- those still to come
 
-def watch(folder: str | Path, every: float = 2.0, **how) -> Iterator[list[Item]]:
+def watch(folder: str | Path, every: float = 2.0, **how: Any) -> Iterator[list[Item]]:
     """What is new or changed in a folder, for ever: first all it holds, then whatever has come to rest since.
 
     A file has come to rest when two looks, `every` seconds apart, see the same size and time of change. `how`: as of
@@ -142,8 +143,8 @@ def watch(folder: str | Path, every: float = 2.0, **how) -> Iterator[list[Item]]
     """
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder} is no folder, so there is nothing to watch", "give a folder as IN")
-    given: dict[Path, tuple] = {}
-    before: dict[Path, tuple] | None = None
+    given: dict[Path, Any] = {}
+    before: dict[Path, Any] | None = None
     while True:
         try:
             items = find_inputs(folder, **how)

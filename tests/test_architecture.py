@@ -142,7 +142,8 @@ def test_a_net_knows_tensors_only(name):
     assert foreign == set()
 
 
-@pytest.mark.parametrize("path", sorted(p for folder in ("sigan", "plugins", "tests", "benchmarks", "examples", "docs", "supply")
+@pytest.mark.parametrize("path", sorted(p for folder in ("sigan", "plugins", "tests", "benchmarks", "examples", "docs",
+                                                         "supply")
                                         for p in (ROOT / folder).rglob("*.py") if "build" not in p.parts),
                          ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_short(path):

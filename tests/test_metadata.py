@@ -18,7 +18,8 @@ XMP = (b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="a
        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""'
        b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"'
        b' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/"'
-       b' xmp:Rating="4" tiff:Orientation="6" crs:Exposure="1"><dc:creator><rdf:Seq><rdf:li>\xc3\x85sa</rdf:li></rdf:Seq>'
+       b' xmp:Rating="4" tiff:Orientation="6" crs:Exposure="1">'
+       b'<dc:creator><rdf:Seq><rdf:li>\xc3\x85sa</rdf:li></rdf:Seq>'
        b'</dc:creator><xmp:Thumbnails>old</xmp:Thumbnails></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>')
 
 
@@ -26,8 +27,8 @@ def block(**more) -> Image.Exif:
     """EXIF as a camera writes it."""
     exif = Image.Exif()
     exif[ORIENTATION], exif[MAKE], exif[ARTIST], exif[BITS] = 6, "ACME", "Ann", 8
-    exif.get_ifd(EXIF).update({DATE: "2020:01:02 03:04:05", WIDTH: 12, HEIGHT: 8, MAKER_NOTE: b"secret" * 9, SPACE: 65535,
-                               **more})
+    exif.get_ifd(EXIF).update({DATE: "2020:01:02 03:04:05", WIDTH: 12, HEIGHT: 8, MAKER_NOTE: b"secret" * 9,
+                               SPACE: 65535, **more})
     exif.get_ifd(GPS).update({1: "N", 2: (59.0, 20.0, 1.0)})
     return exif
 
@@ -52,7 +53,8 @@ def directories(exif: bytes) -> list[set[int]]:
     def walk(at: int) -> tuple[dict[int, int], int]:
         count = struct.unpack_from(order + "H", data, at)[0]
         entries = [struct.unpack_from(order + "HHII", data, at + 2 + 12 * k) for k in range(count)]
-        return {tag: value for tag, _, _, value in entries}, struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
+        following = struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
+        return {tag: value for tag, _, _, value in entries}, following
 
     first, link = walk(struct.unpack_from(order + "I", data, 4)[0])
     found = [set(first), set(walk(link)[0]) if link else set()]

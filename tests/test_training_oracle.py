@@ -98,7 +98,8 @@ def three_steps(oracle, generator, lpips, monkeypatch):
                 gradients = {k: p.grad.norm() for k, p in trainer.generator.named_parameters() if p.grad is not None}
             told.append([step.loss, step.parts["style"], step.parts["identity"] / config.lambda_feature])
         with torch.no_grad():
-            return torch.tensor(told, dtype=torch.float64), gradients, trainer.generator.synthesis(oracle["ilat"].double())
+            picture = trainer.generator.synthesis(oracle["ilat"].double())
+        return torch.tensor(told, dtype=torch.float64), gradients, picture
 
     return run
 

@@ -42,7 +42,7 @@ def watched(source: str, out: Path, faces: str, run: Callable[[list[stream.Item]
                 return
 
 
-def engine_options(run: Callable, name: str, address: str, pairs: Sequence[str]) -> dict[str, str]:
+def engine_options(run: Callable[..., object], name: str, address: str, pairs: Sequence[str]) -> dict[str, str]:
     """What --address and --engine-option NAME=VALUE give an engine. ConfigError for what it does not take."""
     given = {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
     given.update({"address": address} if address else {})
@@ -55,7 +55,7 @@ def engine_options(run: Callable, name: str, address: str, pairs: Sequence[str])
     return given
 
 
-def taken(run: Callable, name: str, **given: object) -> dict[str, object]:
+def taken(run: Callable[..., object], name: str, **given: object) -> dict[str, object]:
     """The options given that are not at their default of 0 or False. ConfigError for one that the engine does not take.
     """
     known = inspect.signature(run).parameters
@@ -71,7 +71,8 @@ def show(records: Iterable[ItemDone], total: int | None, description: str, *, js
 
     What ends the run early is raised once the summary has said how far it came.
     """
-    started, counts, kinds = time.perf_counter(), Counter(), set()
+    started, kinds = time.perf_counter(), set()
+    counts: Counter[str] = Counter()
     try:
         for record in render.batch(records, total, description, quiet):
             counts[record.status] += 1
@@ -95,7 +96,7 @@ def show(records: Iterable[ItemDone], total: int | None, description: str, *, js
 def show_plan(plan: Iterable[tuple[stream.Item, ItemDone | None]], out: Path, suffix: str, *, json: bool,
               quiet: bool) -> int:
     """Shows what a run would do: each input that it would work at with its output on stdout, and the sum."""
-    counts: Counter = Counter()
+    counts: Counter[str] = Counter()
     for item, record in plan:
         counts[record.status if record else "todo"] += 1
         output = stream.output_path(item, out, suffix)

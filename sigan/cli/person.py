@@ -6,9 +6,15 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sigan.cli import preflight, render
 from sigan.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sigan.alignment import AlignedFace
 
 
 def train(name: str | None, refs: Sequence[str], photo: Path, style: str, out: Path | None, steps: int | None,
@@ -51,7 +57,7 @@ def train(name: str | None, refs: Sequence[str], photo: Path, style: str, out: P
                      "likeness": likeness, "sheet": sheet, "base": model.name})
 
 
-def _likeness(face, before, after) -> dict[str, float] | None:
+def _likeness(face: AlignedFace, before: np.ndarray, after: np.ndarray) -> dict[str, float] | None:
     """dlib distances of the portraits to the photograph; None where no landmarks are known."""
     from sigan.identity import Identity
 
@@ -59,6 +65,6 @@ def _likeness(face, before, after) -> dict[str, float] | None:
     points = face.landmarks if face.landmarks is not None else identity.landmarks(face.image)
     if points is None:
         return None
-    mine = identity.descriptor(face.image, points)
-    distances = [identity.distance(mine, identity.descriptor(picture, points)) for picture in (before, after)]
+    mine, *drawn = (identity.descriptor(picture, points) for picture in (face.image, before, after))
+    distances = [identity.distance(mine, other) for other in drawn]  # type: ignore[arg-type]  # the points are known
     return {"before": round(distances[0], 4), "after": round(distances[1], 4)}
