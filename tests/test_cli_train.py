@@ -29,7 +29,7 @@ def test_a_style_is_learned_installed_and_used(draw, tmp_path, tiny_base, capsys
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert told["name"] == "ink" and told["references"] == 2 and told["seed"] == 3
-    assert "perceptual loss: " in err and told["perceptual"] in err
+    assert "perceptual loss: " in err and told["perceptual"] in err and "faces of nobody" in err and "--photos" in err
     manifest = styles.verify("ink")
     assert (manifest.name, manifest.base_hash, manifest.references) == ("ink", tiny_base.hash, 2)
     assert (manifest.author, manifest.licence, manifest.references_licence) == ("Ann", "CC0-1.0", "my own drawings")

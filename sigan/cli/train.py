@@ -125,6 +125,8 @@ def train(
     trainer = StyleTrainer([one.face.image for one in found], config, base=model,
                            photos=[one.face.image for one in people])
     render.note(f"perceptual loss: {trainer.loss_name}; references: {len(found)}", quiet)
+    if trainer.people is not None and not people:
+        render.note("people: faces of nobody, which are soft; --photos of real people make finer styles", quiet)
     run = session.Session(trainer, name, folder if preview else None, quiet)
     if dry_run:
         plan = run.plan(out)
