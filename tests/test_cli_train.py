@@ -161,7 +161,7 @@ def test_ctrl_c_is_heard_between_two_steps(draw, tmp_path, capsys, monkeypatch):
     """A real signal in the middle of a step, as if the weights were half done: the step is finished first."""
     from sigan.finetuning import Finetuner
 
-    whole, seen = Finetuner.step, []
+    whole, seen, before = Finetuner.step, [], signal.getsignal(signal.SIGINT)
 
     def step(self, *arguments, **options):
         if len(seen) == 1:
@@ -174,7 +174,7 @@ def test_ctrl_c_is_heard_between_two_steps(draw, tmp_path, capsys, monkeypatch):
     assert len(seen) == 2 and "stopping after this step" in capsys.readouterr().err
     (state,) = (runtime.home() / "training").glob("*.state.safetensors")
     assert states.read(state)["done"] == 2
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_preview_gets_strips_and_the_curve(draw, tmp_path, tiny_base):

@@ -20,8 +20,8 @@ def test_a_killed_batch_ends_as_one_left_in_peace(tmp_path, monkeypatch):
     monkeypatch.delenv("SIGAN_PLUGINS")
     if "watercolor" not in styles.installed():
         pytest.skip("needs the plugin sigan-styles-classic installed")
-    done = subprocess.run([sys.executable, "-m", "benchmarks.kills", str(tmp_path), "--count", "26", "--kills", "3",
+    done = subprocess.run([sys.executable, "-m", "benchmarks.kills", str(tmp_path), "--count", "40", "--kills", "3",
                            "--aligned"], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"(\d+) kills", done.stdout)[1]) >= 2
-    assert "26 files, 0 different" in done.stdout and "0 unfinished, 26 photographs in the ledger" in done.stdout
+    assert int(re.search(r"(\d+) kills", done.stdout)[1]) >= 1  # a fast machine may be done before the others
+    assert "40 files, 0 different" in done.stdout and "0 unfinished, 40 photographs in the ledger" in done.stdout
