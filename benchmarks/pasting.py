@@ -109,7 +109,7 @@ def main() -> None:
     masks = [mask_of(*one) for one in framed]
     place = [np.abs(pasting.paste(picture, faces, [f.image for f in faces]).astype(float) - picture)[mask > 0.5].mean()
              for (picture, faces), mask in zip(framed, masks)]
-    sides = [pasting.side(face) for _, faces in framed for face in faces]
+    sides = [face.side for _, faces in framed for face in faces]
     print(f"{len(framed)} pictures, {len(sides)} faces, frames of {min(sides):.0f} to {max(sides):.0f} px, portraits "
           f"of {size} px\nplace: {statistics.median(place):.2f} levels (median), {max(place):.2f} at most\n")
     print("| style | seam, paste_back | seam, plain blend | seam, square | sharpness | sharpness, plain | s a face |\n"
@@ -124,7 +124,7 @@ def main() -> None:
             cost.append((time.process_time() - started) / len(faces))
             rows[-1].append(result)
             blend, whole = plain(picture, faces, portraits, mask), square(picture, faces, portraits)
-            soft = pasting.side(faces[0]) / 128
+            soft = faces[0].side / 128
             edges = mask_of_squares(picture, faces)
             found.append([across(result, mask, soft) / across(picture, mask, soft),
                           across(blend, mask, soft) / across(picture, mask, soft),

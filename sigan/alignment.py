@@ -10,14 +10,10 @@ import numpy as np
 from PIL import Image
 
 from sigan import images
-from sigan.cropping import MODES as MODES
-from sigan.cropping import POINTS as POINTS
 from sigan.cropping import check_frame, checked, crop, quad, side
 from sigan.detection import BOX_PIXELS, FINE_SIDE
-from sigan.detection import CLEAR_SCORE as CLEAR_SCORE
 from sigan.detection import DlibAligner as DlibAligner
 from sigan.detection import Face as Face
-from sigan.detection import model_path as model_path
 from sigan.errors import ConfigError, NoFaceError
 from sigan.pictures import Source
 
@@ -41,6 +37,11 @@ class AlignedFace:
     image: np.ndarray
     quad: np.ndarray
     face: Face | None = None
+
+    @property
+    def side(self) -> float:
+        """The width of the face's frame in pixels of the picture."""
+        return side(np.float64(self.quad))
 
     @property
     def landmarks(self) -> np.ndarray | None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sigan import alignment
-from sigan.alignment import CLEAR_SCORE, AlignedFace, DlibAligner, Face
+from sigan.alignment import AlignedFace, DlibAligner, Face
+from sigan.detection import CLEAR_SCORE, model_path
 from sigan.errors import NoFaceError
 
 MODEL = "dlib_face_recognition_resnet_model_v1.dat"
@@ -25,7 +25,7 @@ class Likeness:
 
 
 class Identity:
-    """dlib's 128-number face descriptor (King 2017), loaded on first use; weights as in `alignment.model_path`."""
+    """dlib's 128-number face descriptor (King 2017), loaded on first use; weights as in `detection.model_path`."""
 
     def __init__(self, aligner: DlibAligner | None = None) -> None:
         self.aligner = aligner or DlibAligner()
@@ -41,7 +41,7 @@ class Identity:
         image, scale = _enlarged(image)
         points = (points + 0.5) * scale - 0.5
         if self._model is None:
-            self._model = dlib.face_recognition_model_v1(str(alignment.model_path(MODEL)))
+            self._model = dlib.face_recognition_model_v1(str(model_path(MODEL)))
         corners = (round(float(v)) for v in (*points.min(0), *points.max(0)))
         parts = [dlib.point(round(float(x)), round(float(y))) for x, y in points]
         shape = dlib.full_object_detection(dlib.rectangle(*corners), parts)

@@ -60,6 +60,11 @@ def from_batch(y: torch.Tensor) -> list[np.ndarray]:
     return list(y.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
+def luma(x: torch.Tensor) -> torch.Tensor:
+    """The luma of pictures.  [N,3,R,R] -> [N,1,R,R]"""
+    return (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [size,size,3], antialiased when it shrinks."""
     if image.shape[:2] == (size, size):

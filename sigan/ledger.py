@@ -76,14 +76,10 @@ class Ledger:
         entry = _entry(line.split(b"\n")[0])
         return entry if entry and entry["source"] == name else None
 
-    def entry(self, item: Item, key: str) -> dict[str, Any] | None:
-        """The line of `item` if it is finished under `key` and its outputs are still there."""
-        entry = self.last(item)
-        return entry if entry and entry["key"] == key and self._stands(entry) else None
-
     def done(self, item: Item, key: str) -> bool:
-        """Whether `item` is finished under `key`."""
-        return self.entry(item, key) is not None
+        """Whether `item` is finished under `key`, and its outputs are still there."""
+        entry = self.last(item)
+        return entry is not None and entry["key"] == key and self._stands(entry)
 
     def current(self, item: Item, identity: str) -> dict[str, Any] | None:
         """The line of `item` if it tells of the file as it is now and of `identity`: pack, base and options.
@@ -91,7 +87,7 @@ class Ledger:
         The file is read only where its stamp is not the one in the line. It may be a failure's: see `error`.
         """
         entry = self.last(item)
-        if not entry or not entry["key"].endswith(_suffix(identity)) or not self._stands(entry):
+        if not entry or not entry["key"].endswith(suffix(identity)) or not self._stands(entry):
             return None
         now = stamp(item.path)
         if entry.get("stamp") and entry["stamp"] == now:
@@ -272,11 +268,18 @@ def input_key(path: str | Path, identity: str) -> str:
                 digest.update(chunk)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})", "check the path and its permissions") from error
-    return digest.hexdigest()[:32] + _suffix(identity)
+    return digest.hexdigest()[:32] + suffix(identity)
 
 
-def _suffix(identity: str) -> str:
+def suffix(identity: str) -> str:
+    """How the keys of all that is made with this identity end."""
     return "-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def failure(line: dict[str, Any]) -> Failure | None:
+    """What went wrong, if that is what a line tells."""
+    told = line.get("error")
+    return Failure(*(str(told.get(name, "")) for name in ("type", "message", "hint"))) if told else None
 
 
 def stamp(path: str | Path) -> list[int] | None:

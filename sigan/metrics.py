@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from sigan import features, figures, identity, images
-from sigan.alignment import POINTS, DlibAligner, Face
+from sigan.alignment import DlibAligner, Face
+from sigan.cropping import POINTS
 from sigan.errors import InputError
 from sigan.figures import HIGHER, LOWER, Figure
 from sigan.identity import Identity

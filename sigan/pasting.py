@@ -33,14 +33,9 @@ YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418
 RGB = np.linalg.inv(YCC)
 
 
-def side(face: AlignedFace) -> float:
-    """The side of a face's frame in pixels of its picture."""
-    return float(np.hypot(*(np.float64(face.quad[3]) - face.quad[0])))
-
-
 def large_enough(face: AlignedFace) -> bool:
     """Whether a face is pasted: its frame is at least LEAST_SIDE pixels wide in the picture."""
-    return side(face) >= LEAST_SIDE
+    return face.side >= LEAST_SIDE
 
 
 def paste(picture: np.ndarray, faces: Sequence[AlignedFace], portraits: Sequence[np.ndarray]) -> np.ndarray:
@@ -51,7 +46,7 @@ def paste(picture: np.ndarray, faces: Sequence[AlignedFace], portraits: Sequence
     if len(faces) != len(portraits):
         raise ConfigError(f"{len(faces)} faces and {len(portraits)} portraits; there must be one for each")
     result = picture.copy()
-    for k in sorted(range(len(faces)), key=lambda k: (side(faces[k]), faces[k].quad.tolist())):
+    for k in sorted(range(len(faces)), key=lambda k: (faces[k].side, faces[k].quad.tolist())):
         others = [_within(faces[k], face) for face in faces if face is not faces[k] and face.face is not None]
         _Patch(faces[k], portraits[k], others).lay(picture, result)
     return result
@@ -70,7 +65,7 @@ class _Patch:
 
     def __init__(self, face: AlignedFace, portrait: np.ndarray, others: Sequence[np.ndarray]) -> None:
         self.quad = np.float64(face.quad) + 0.5  # Pillow's corners
-        size = min(len(portrait), int(np.ceil(side(face))))
+        size = min(len(portrait), int(np.ceil(face.side)))
         x, y = (np.float32(images.resize(image, size)) @ YCC.T for image in (face.image, portrait))
         self.mask = matting.head(face.image, face.landmarks, others)
         window = max(2.0, size * DETAIL_WINDOW)

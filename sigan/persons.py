@@ -16,14 +16,14 @@ from torch import Tensor
 
 from sigan import __version__, images, inversion, losses, pivotal, runtime
 from sigan.bases import Base
-from sigan.errors import ConfigError, SiganError
+from sigan.errors import ConfigError
 from sigan.framing import face_mask
 from sigan.packs import PackManifest, StylePack, blend
-from sigan.pivotal import SUFFIX, TUNED, PivotalStep
+from sigan.pivotal import LR, SUFFIX, PivotalStep, tune
 from sigan.styles import NAME
 
 RECIPE = "person"
-STEPS, LR = 20, 2e-3  # Adam, betas (0, 0.99); the rate rises over five steps and falls to nothing
+STEPS = 20
 LIKENESS, STYLE = 1.0, 3.0  # weights of the two terms
 SIDES, WINDOW = (128, 64), 9  # px of the luma that is compared, so that strokes stay free, and of a part of it
 LEAST_VARIANCE = 1e-3  # of a window that has something to compare
@@ -56,23 +56,14 @@ class PersonTrainer:
         """One record a step. SiganError, with the step, when it diverges; ConfigError for no steps."""
         if count < 1:
             raise ConfigError(f"steps is {count}; it must be 1 or more")
-        named = self.generator.synthesis.named_parameters()
-        tuned = [weight.requires_grad_(True) for key, weight in named if key.endswith(TUNED)]
-        optimiser = torch.optim.Adam(tuned, lr=LR, betas=(0.0, 0.99))
-        for index in range(count):
-            with torch.enable_grad():
-                y = self.generator.synthesis(self.ws)
-                held = losses.distribution_distance(losses.distributions(_values(y)), self.spread)
-                loss = LIKENESS * unlikeness(y, self.x, self.mask) + STYLE * held
-            if not torch.isfinite(loss):
-                raise SiganError(f"tuning to the person diverged at step {index}: the loss is {loss.item()}",
-                                 "take fewer steps")
-            optimiser.param_groups[0]["lr"] = LR * inversion.rate(index, count)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        for loss in tune(self.generator.synthesis, self._objective, count, "take fewer steps"):
             self.done += 1
-            yield PivotalStep(self.done, float(loss.detach()))
+            yield PivotalStep(self.done, loss)
+
+    def _objective(self) -> Tensor:
+        y = self.generator.synthesis(self.ws)
+        held = losses.distribution_distance(losses.distributions(_values(y)), self.spread)
+        return LIKENESS * unlikeness(y, self.x, self.mask) + STYLE * held
 
     @torch.no_grad()
     def portraits(self) -> tuple[Tensor, Tensor]:
@@ -94,11 +85,10 @@ class PersonTrainer:
 
 def unlikeness(y: Tensor, x: Tensor, mask: Tensor) -> Tensor:
     """1 - the local correlation of two pictures' luma, mean over the face and two resolutions: 0 alike.  -> []"""
-    weights = torch.tensor(images.LUMA, device=x.device).view(1, 3, 1, 1)
     found = []
     for side in SIDES:
         factor = max(1, x.shape[-1] // side)
-        a, b = (F.avg_pool2d((v * weights).sum(1, keepdim=True), factor) for v in (y, x))
+        a, b = (F.avg_pool2d(images.luma(v), factor) for v in (y, x))
         seen = F.avg_pool2d(mask[None, None], factor)
         mean_a, mean_b = _local(a), _local(b)
         var_a, var_b = _local(a * a) - mean_a**2, _local(b * b) - mean_b**2

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sigan import __version__
 from sigan.errors import ConfigError, SiganError
@@ -53,22 +53,11 @@ class Person:
         self.done = 0
 
     def steps(self, count: int) -> Iterator[PivotalStep]:
-        """Adam on the weights with the code held: one record a step. SiganError, with the step, when it diverges."""
-        named = self.generator.synthesis.named_parameters()
-        tuned = [weight.requires_grad_(True) for key, weight in named if key.endswith(TUNED)]
-        optimiser = torch.optim.Adam(tuned, lr=LR, betas=(0.0, 0.99))
-        for index in range(count):
-            with torch.enable_grad():
-                loss = self.unlikeness(self.generator.synthesis(self.ws)).sum()
-            if not torch.isfinite(loss):
-                raise SiganError(f"tuning to the person diverged at step {index}: the loss is {loss.item()}",
-                                 "tune fewer steps")
-            optimiser.param_groups[0]["lr"] = LR * rate(index, count)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        """The code is held: one record a step. SiganError, with the step, when it diverges."""
+        synthesis = self.generator.synthesis
+        for loss in tune(synthesis, lambda: self.unlikeness(synthesis(self.ws)).sum(), count, "tune fewer steps"):
             self.done += 1
-            yield PivotalStep(self.done, float(loss.detach()))
+            yield PivotalStep(self.done, loss)
 
     def pack(self, name: str) -> StylePack:
         """The difference from the base, in fp16: alone it draws the person, blended with a style (1 and 1) both."""
@@ -79,6 +68,25 @@ class Person:
             card="One person's face: share it only if they agree.")
         return StylePack.from_weights(manifest, self.base.generator.state_dict(), self.generator.state_dict(),
                                       compact=False)
+
+
+def tune(synthesis: nn.Module, objective: Callable[[], Tensor], count: int, remedy: str) -> Iterator[float]:
+    """Adam on a network's TUNED weights, its rate as in refinement: what `objective` gave before each step.
+
+    SiganError, with the step and the `remedy`, when it diverges.
+    """
+    tuned = [weight.requires_grad_(True) for key, weight in synthesis.named_parameters() if key.endswith(TUNED)]
+    optimiser = torch.optim.Adam(tuned, lr=LR, betas=(0.0, 0.99))
+    for index in range(count):
+        with torch.enable_grad():
+            loss = objective()
+        if not torch.isfinite(loss):
+            raise SiganError(f"tuning to the person diverged at step {index}: the loss is {loss.item()}", remedy)
+        optimiser.param_groups[0]["lr"] = LR * rate(index, count)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield float(loss.detach())
 
 
 def pack_name(stem: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sigan import appearance, images, inversion, losses, sitters
+from sigan import appearance, finetuning, images, inversion, losses, sitters
 from sigan.bases import Base
 from sigan.errors import InputError
 from sigan.identity import Identity, offset, on_size
@@ -93,10 +93,11 @@ def check(base: Base, references: Sequence[Reference], rejected: Sequence[InputE
     loss, identity = loss or losses.best(base.discriminator, base.device), identity or Identity()
     pictures = [images.resize(one.face.image, base.resolution) for one in references]
     with torch.no_grad():
-        faces = base.generator.synthesis(base.sample(FACES, seed=SEED))
-        scale, _, _ = _inverted(base, loss, faces)
-        scores = base.discriminator(faces).flatten().cpu().numpy() if base.discriminator else None
-        residuals, y, realism = _inverted(base, loss, images.to_batch(pictures, base.device))
+        faces = torch.cat(list(finetuning.draw(base.generator.synthesis, base.sample(FACES, seed=SEED))))
+        scale, _ = _inverted(base, loss, faces)
+        residuals, y = _inverted(base, loss, images.to_batch(pictures, base.device))
+        scores, realism = (base.discriminator(x).flatten().cpu().numpy() if base.discriminator else None
+                           for x in (faces, y))
     inversions = images.from_batch(y)
     copies = copies_of(pictures)
     groups = styles_of(base, pictures, images.from_batch(faces))
@@ -119,13 +120,13 @@ def check(base: Base, references: Sequence[Reference], rejected: Sequence[InputE
     return Preflight(checked, list(_findings(checked, rejected, base.resolution)), inversions, loss.name)
 
 
-def _inverted(base: Base, loss: losses.PerceptualLoss, x: torch.Tensor):
-    """How far each picture is from its in-domain inversion, the inversions, and the discriminator's scores of them."""
+def _inverted(base: Base, loss: losses.PerceptualLoss, x: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+    """How far each picture is from its in-domain inversion, and the inversions."""
     ws = inversion.invert(base, x, in_domain=True)
-    y = torch.cat([base.generator.synthesis(part) for part in ws.split(8)])
-    distances = [loss.distance(loss.features(a), loss.features(b)) for a, b in zip(x.split(8), y.split(8))]
-    scores = base.discriminator(y).flatten().cpu().numpy() if base.discriminator else None
-    return torch.cat(distances).cpu().numpy(), y, scores
+    y = torch.cat(list(finetuning.draw(base.generator.synthesis, ws)))
+    chunk = finetuning.at_once(base.resolution)
+    distances = [loss.distance(loss.features(a), loss.features(b)) for a, b in zip(x.split(chunk), y.split(chunk))]
+    return torch.cat(distances).cpu().numpy(), y
 
 
 def _landmarks(one: Reference, picture: np.ndarray, identity: Identity) -> np.ndarray | None:

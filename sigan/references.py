@@ -32,7 +32,7 @@ class Reference:
     @property
     def side(self) -> float:
         """The width of the face's frame in pixels of the picture."""
-        return float(np.hypot(*(self.face.quad[3] - self.face.quad[0])))
+        return self.face.side
 
 
 def gather(paths: Sequence[Path], size: int, *, aligner: DlibAligner | None = None, aligned: bool = False,

@@ -245,8 +245,7 @@ class _Run:
         if (entry := self.ledger.current(one.item, self.identity)) is None:
             return None
         seconds = time.perf_counter() - one.started
-        if error := entry.get("error"):
-            failure = Failure(*(str(error.get(name, "")) for name in ("type", "message", "hint")))
+        if failure := ledgers.failure(entry):
             return ItemDone(str(one.item.path), (), "failed", 0, seconds, failure, (REMEMBERED,))
         outputs = tuple(str(self.ledger.out / name) for name in entry["outputs"])
         return ItemDone(str(one.item.path), outputs, "skipped", len(outputs), seconds)

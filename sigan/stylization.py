@@ -86,6 +86,7 @@ class Stylizer:
         self.dtype = resolve_dtype(self.config.dtype, self.device)
         self._packs: dict[str, StylePack] = {}
         self._room = devices.Room()
+        self.aligner = alignment.DlibAligner()  # for folders; it loads its models at the first picture
         self._worn: set[str] = set()  # the weights that are not the base's
         pack = self._load(style)  # before the base, which takes longer
         self.base = bases.load(self.config.base, device=self.device)
@@ -179,12 +180,11 @@ class Stylizer:
 
 def keep_color(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The drawing y [N,3,R,R] with its lightness kept and the colours of the photograph x [N,3,R,R], softened."""
-    luma = y.new_tensor(images.LUMA).view(1, 3, 1, 1)
-    chroma = x - (x * luma).sum(1, keepdim=True)  # [N,3,R,R], zero luma
+    chroma = x - images.luma(x)  # [N,3,R,R], zero luma
     window = 2 * max(1, x.shape[-1] // CHROMA_BLUR // 2) + 1
     for _ in range(2):  # twice a box is near a triangle: no edges of its own
         chroma = F.avg_pool2d(chroma, window, stride=1, padding=window // 2, count_include_pad=False)
-    return (y * luma).sum(1, keepdim=True) + chroma
+    return images.luma(y) + chroma
 
 
 # ---- folders
@@ -207,7 +207,7 @@ def stylize_folder(
     `overwrite`, `fail_fast`, `retry_failed` and `workers`: see `stream.process`.
     """
     config = stylizer.config
-    prepare: Callable = stream.FaceFinder(stylizer.resolution, config.faces, aligner or alignment.DlibAligner(),
+    prepare: Callable = stream.FaceFinder(stylizer.resolution, config.faces, aligner or stylizer.aligner,
                                           config.aligned, no_face=config.no_face)
     if config.paste_back:
         prepare = pasting.Pastable(prepare)

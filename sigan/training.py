@@ -314,8 +314,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 
 def _chroma(x: Tensor) -> float:
     """How colourful pictures [N,3,R,R] in [-1,1] are: their channels' distance from luma, root mean square."""
-    luma = torch.tensor(images.LUMA, device=x.device).view(1, 3, 1, 1)
-    return float((x - (x * luma).sum(1, keepdim=True)).square().mean().sqrt())
+    return float((x - images.luma(x)).square().mean().sqrt())
 
 
 def _scale(name: str) -> float:

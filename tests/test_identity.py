@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
-from sigan import alignment
+from sigan import alignment, detection
 from sigan.errors import NoFaceError
 from sigan.identity import Identity, misplaced, offset, on_size
 
@@ -54,7 +54,7 @@ def test_the_descriptor_is_dlibs(photos, identity):
     (one,) = alignment.align(photos / "iu.jpeg", 256, aligner=identity.aligner)
     points = [dlib.point(round(float(x)), round(float(y))) for x, y in one.landmarks]
     shape = dlib.full_object_detection(dlib.rectangle(0, 0, 255, 255), points)
-    net = dlib.face_recognition_model_v1(str(alignment.model_path("dlib_face_recognition_resnet_model_v1.dat")))
+    net = dlib.face_recognition_model_v1(str(detection.model_path("dlib_face_recognition_resnet_model_v1.dat")))
     chip = dlib.get_face_chip(one.image, shape, 150, 0.25)
     assert np.allclose(identity.descriptor(one.image, one.landmarks), net.compute_face_descriptor(chip), atol=1e-6)
     assert identity.distance(np.zeros(128), np.full(128, 0.5)) == pytest.approx(0.5 * 128**0.5)

@@ -213,7 +213,7 @@ def test_a_face_that_is_gone_takes_its_portrait_along_but_other_options_take_not
     ledger = Ledger(tmp_path)
 
     def record(content: str, options: str, *names: str) -> list[str]:
-        tail = ledgers.input_key(os.devnull, options)[-ledgers.TAIL:]
+        tail = ledgers.suffix(options)
         ledger.record(item, content + tail, [tmp_path / name for name in names])
         return sorted(path.name for path in tmp_path.glob("[a-z]*"))
 

@@ -265,7 +265,7 @@ def test_paste_back_takes_everyone_unless_told(style, pretend_faces, tmp_path):
 
 def test_small_faces_stay_as_they_are_and_it_is_said(style, pretend_faces, tmp_path, monkeypatch):
     path = group(tmp_path / "in.png")
-    sides = [pasting.side(face) for face in alignment.align(path, 32, "all")]
+    sides = [face.side for face in alignment.align(path, 32, "all")]
     monkeypatch.setattr(pasting, "LEAST_SIDE", 1 + sides[0])
     monkeypatch.setattr(pasting, "side", lambda face: sides[0] + (9 if face.quad[0, 0] > 90 else 0))
     [record] = pasted(style, path, tmp_path / "out")

@@ -81,8 +81,9 @@ def invert(
             if tuned:
                 written.append(stream.output_path(item, out, SUFFIX, k, len(results)))
                 tuned.pack(pack_name(item.relative.stem)).save(written[-1])
-        pictures = [picture for _, picture, _ in results] if reconstruct else []
-        return [*written, *stream.write_faces(item, pictures, out, "png")]
+        if reconstruct:
+            written += stream.write_faces(item, [picture for _, picture, _ in results], out, "png")
+        return written
 
     identity = f"invert {model.hash} {refine} {pivotal} {reconstruct} {faces} {aligned} {seed} {inverter}"
     records = stream.process(items, prepare, compute, save, ledger=stream.Ledger(out), identity=identity,

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from sigan import alignment, ledger, stylization
+from sigan import ledger, stylization
 from sigan.errors import OutputError, SiganError, WeightsError
-from sigan.events import Failure, ItemDone
+from sigan.events import ItemDone
 from sigan.stream import REMEMBERED
 from sigan_ray import places
 from sigan_ray.rows import Done, Entry, failed
@@ -46,15 +46,15 @@ class Local:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._models: tuple[stylization.Stylizer, alignment.DlibAligner] | None = None
+        self._stylizer: stylization.Stylizer | None = None
 
     def done(self, entries: list[Entry]) -> list[Done]:
         """The outcome of each entry, in order."""
         return list(self._done(entries))
 
-    def _built(self) -> tuple[stylization.Stylizer, alignment.DlibAligner]:
+    def _built(self) -> stylization.Stylizer:
         """The models, built at the first block: what is wrong with them is then told like any error."""
-        if self._models is None:
+        if self._stylizer is None:
             node = os.uname().nodename
             if not places.holds(self.job.mark):
                 raise OutputError(f"{self.job.out}: the node {node} of the cluster does not see this folder",
@@ -64,11 +64,11 @@ class Local:
             if stylizer.identity != self.job.identity:
                 raise WeightsError(f"base '{self.job.config.base}' is another on the node {node} of the cluster",
                                    "install the same sigan and the same base on every node")
-            self._models = stylizer, alignment.DlibAligner()
-        return self._models
+            self._stylizer = stylizer
+        return self._stylizer
 
     def _done(self, entries: list[Entry]) -> Iterator[Done]:
-        stylizer, aligner = self._built()
+        stylizer = self._built()
         with tempfile.TemporaryDirectory(prefix="sigan-ray-") as folder, ThreadPoolExecutor(TRANSFERS) as threads:
             stage = Stage(self.job, Path(folder))
             staged = list(threads.map(stage.bring, entries))
@@ -76,7 +76,7 @@ class Local:
             book = ledger.Ledger(stage.out, stage.book(entry for entry, _ in todo))
             records = stylization.stylize_folder(
                 stylizer, [one.item for _, one in todo], stage.out, overwrite=self.job.overwrite,
-                retry_failed=self.job.retry_failed, workers=self.job.workers, aligner=aligner, ledger=book)
+                retry_failed=self.job.retry_failed, workers=self.job.workers, ledger=book)
             sent = iter([threads.submit(stage.send, entry, one, record, book.last(one.item))
                          for (entry, one), record in zip(todo, records)])
             for one in staged:
@@ -89,7 +89,7 @@ class Stage:
     def __init__(self, job: Job, folder: Path) -> None:
         self.job, self.folder = job, folder
         self.out = folder / "out" if places.is_url(job.out) else Path(job.out)
-        self._tail = ledger.input_key(os.devnull, job.identity)[-ledger.TAIL:]
+        self._suffix = ledger.suffix(job.identity)
 
     def book(self, entries) -> Path:
         """A ledger file that knows of the entries what the run's ledger knows."""
@@ -120,10 +120,9 @@ class Stage:
     def _known(self, entry: Entry) -> Done | None:
         """What the run's ledger tells of an input if it has not changed; None if it is to be done in any case."""
         line = entry.line
-        if not line or self.job.overwrite or line["key"][-ledger.TAIL:] != self._tail:
+        if not line or self.job.overwrite or not line["key"].endswith(self._suffix):
             return None
-        if line.get("error"):
-            failure = Failure(*(str(line["error"].get(name, "")) for name in ("type", "message", "hint")))
+        if failure := ledger.failure(line):
             record = ItemDone(entry.place, (), "failed", 0, 0.0, failure, (REMEMBERED,))
             return None if self.job.retry_failed else Done(entry.index, record)
         outputs = tuple(places.join(self.job.out, name) for name in line["outputs"])
@@ -150,6 +149,6 @@ class Stage:
 
     def _withdraw(self, entry: Entry, names: list[str]) -> None:
         """Takes away what an earlier run with these options wrote for this input and this one did not."""
-        if entry.line and entry.line["key"][-ledger.TAIL:] == self._tail:
+        if entry.line and entry.line["key"].endswith(self._suffix):
             for name in set(entry.line["outputs"]) - set(names):
                 places.remove(places.join(self.job.out, name))
