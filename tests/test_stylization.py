@@ -267,7 +267,8 @@ def test_small_faces_stay_as_they_are_and_it_is_said(style, pretend_faces, tmp_p
     path = group(tmp_path / "in.png")
     sides = [face.side for face in alignment.align(path, 32, "all")]
     monkeypatch.setattr(pasting, "LEAST_SIDE", 1 + sides[0])
-    monkeypatch.setattr(pasting, "side", lambda face: sides[0] + (9 if face.quad[0, 0] > 90 else 0))
+    wide = property(lambda face: sides[0] + (9 if face.quad[0, 0] > 90 else 0))
+    monkeypatch.setattr(alignment.AlignedFace, "side", wide)
     [record] = pasted(style, path, tmp_path / "out")
     assert record.faces == 1 and [note for note in record.notes if "1 of 2 faces left as they are" in note]
     changed = (images.read(path) != images.read(tmp_path / "out/in.png")).any(2)
