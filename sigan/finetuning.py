@@ -36,19 +36,20 @@ def draw(synthesis: nn.Module, ws: Tensor) -> Iterator[Tensor]:
 class Targets:
     """Features of pictures that a net is drawn towards, computed once; `targets[index]` gives those of some of them.
 
-    pictures: x, or parts of it one after the other, `count` in all. Where all features together would take more than
-    a gigabyte they are kept in half precision.
+    pictures: x, or parts of it one after the other, `count` in all. taps: of each, where not all are wanted. Where all
+    features together would take more than a gigabyte they are kept in half precision.
     """
 
-    def __init__(self, loss: losses.PerceptualLoss, pictures: Tensor | Iterable[Tensor], count: int | None = None):
+    def __init__(self, loss: losses.PerceptualLoss, pictures: Tensor | Iterable[Tensor], count: int | None = None,
+                 taps: int | None = None):
         if isinstance(pictures, Tensor):
             count, pictures = len(pictures), pictures.split(at_once(pictures.shape[-1]))
         kept: list[list[Tensor]] = []
         for x in pictures:
             with torch.no_grad():
-                taps = loss.features(x)
-            half = count is not None and sum(tap.nbytes for tap in taps) * count > KEPT_BYTES * len(x)
-            kept.append([tap.clamp(-FLOAT16_MAX, FLOAT16_MAX).half() if half else tap for tap in taps])
+                found = loss.features(x, taps)
+            half = count is not None and sum(tap.nbytes for tap in found) * count > KEPT_BYTES * len(x)
+            kept.append([tap.clamp(-FLOAT16_MAX, FLOAT16_MAX).half() if half else tap for tap in found])
         self.taps = [torch.cat(same) for same in zip(*kept)]
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class Finetuner:
         self.device = references.taps[0].device
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported() if half is None else half
         self.chunk = chunk or fitting(synthesis, self.device)
-        self.spread = losses.distributions(loss.values(references[:]))
+        self.spread = losses.distributions(references[:][: loss.finest])
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in synthesis.named_parameters():
             parameter.requires_grad_(scale(name) > 0)
@@ -90,11 +91,14 @@ class Finetuner:
              lr: float) -> dict[str, float]:
         """One step; gives the weighted terms before it. Where they are not finite, no weight has changed.
 
-        ws [K,L,C] stand for the references, people [P,L,C] for the pictures `chosen` [P] of the people.
+        ws [K,L,C] stand for the references, people [P,L,C] for the pictures `chosen` [P] of the people; where these
+        are not given, the people are not held to them in this step.
         """
         self._clear()
-        if not (self.identity or self.statistics):
-            people = chosen = None
+        if not self.identity:
+            chosen = None
+        if chosen is None and not self.statistics:
+            people = None
         parts = self.gradients(ws, people, None if chosen is None else chosen.to(self.device))
         told = dict(zip(parts, torch.stack(list(parts.values())).tolist()))
         if torch.isfinite(torch.tensor(sum(told.values()))):
@@ -114,11 +118,10 @@ class Finetuner:
         if spread and len(codes) > self.chunk:  # these terms see all people together: first what they ask of each
             parts["statistics"], pull = self._pull(people)
         for start in range(0, len(codes), self.chunk):
-            taps = self._features(codes[start : start + self.chunk])
-            end = start + len(taps[0])
-            found = dict(self._terms(taps, start, k, len(codes) - k, chosen))
+            end = min(start + self.chunk, len(codes))
+            taps, drawn = self._seen(codes[start:end], max(k - start, 0), chosen is not None)
+            found = dict(self._terms(taps, start, end, k, len(codes) - k, chosen))
             total = sum(found.values())
-            drawn = [tap[max(k - start, 0) :] for tap in self.loss.values(taps)]
             if spread and not pull:
                 found["statistics"] = self._statistics(drawn)
                 total = total + found["statistics"]
@@ -129,19 +132,28 @@ class Finetuner:
                 parts[name] = parts.get(name, 0) + value.detach()
         return {name: parts[name] for name in ("style", "identity", "statistics") if name in parts}
 
-    def _features(self, ws: Tensor) -> list[Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            taps = self.loss.features(self.synthesis(ws))
-        return [tap.float() for tap in taps] if self.half else taps
+    def _seen(self, ws: Tensor, own: int, held: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """All taps of the pictures of codes, and the finest of those after the first `own`, the people's.
 
-    def _terms(self, taps: list[Tensor], start: int, k: int, p: int,
+        People who are not held to their pictures need no more than the finest.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            y, finest = self.synthesis(ws), self.loss.finest
+            taps = self.loss.features(y if held else y[:own]) if held or own else []
+            if held or own == len(ws):
+                drawn = [tap[own:] for tap in taps[:finest]]
+            else:
+                drawn = self.loss.features(y[own:], finest)
+        return [tap.float() for tap in taps], [tap.float() for tap in drawn]
+
+    def _terms(self, taps: list[Tensor], start: int, end: int, k: int, p: int,
                chosen: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-        """The references' and the people's own terms for the pictures from `start` on, of k and p in all."""
-        own, end = max(k - start, 0), start + len(taps[0])
+        """The references' and the people's own terms for the pictures `start` to `end`, of k and p in all."""
+        own = max(k - start, 0)
         if own:
             distances = self.loss.distance([tap[:own] for tap in taps], self.references[start : min(end, k)])
             yield "style", distances.sum() / k
-        if self.identity and end > k:
+        if chosen is not None and end > k:
             targets = self.people[chosen[max(start, k) - k : end - k]]
             yield "identity", self.identity * self.loss.distance([tap[own:] for tap in taps], targets).sum() / p
 
@@ -151,7 +163,7 @@ class Finetuner:
     def _pull(self, people: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The distribution term of all people, and its gradient for their features."""
         with torch.no_grad():
-            parts = [self.loss.values(self._features(part)) for part in people.split(self.chunk)]
+            parts = [self._seen(part, 0, False)[1] for part in people.split(self.chunk)]
             drawn = [torch.cat(same) for same in zip(*parts)]
         for tap in drawn:
             tap.requires_grad_()

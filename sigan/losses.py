@@ -21,22 +21,21 @@ from sigan.nets.lpips import Lpips
 from sigan.nets.unfilled import Unfilled
 
 LOSS_SIZE = 256  # pixels; the authors area-resize to this before LPIPS
-FINEST = 2  # taps whose values are compared: the picture and one more. Deeper ones draw ripples into dark hair
 STATISTICS_CELLS = 4  # parts a side: a cheek, an eye, a corner of paper
 HEADS = Path(__file__).parent / "assets" / "lpips"  # of LPIPS 0.1: a weight for each channel of each tap
 
 
 class PerceptualLoss(Protocol):
-    """How far pictures are from targets as seen by a frozen net."""
+    """How far pictures are from targets as seen by a frozen net.
+
+    finest: of how many of the first taps the `distributions` are compared.
+    """
 
     name: str
+    finest: int
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Taps [N,C,h,w] of pictures."""
-        ...
-
-    def values(self, taps: list[Tensor]) -> list[Tensor]:
-        """Those of the taps whose `distributions` are compared, the picture first."""
+    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
+        """Taps [N,C,h,w] of pictures, the picture itself first; no more than `count`, where given."""
         ...
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -48,6 +47,7 @@ class DiscriminatorFeatures:
     """L1 distance of pictures and of a base's discriminator features (JoJoGAN's final code); needs no other weights."""
 
     name = "discriminator features"
+    finest = 2  # deeper ones draw ripples into dark hair
 
     def __init__(self, discriminator: Discriminator | None):
         if discriminator is None:
@@ -56,12 +56,10 @@ class DiscriminatorFeatures:
                                "holds its discriminator (NVIDIA's .pkl, or a .pt with `d`)")
         self.net = discriminator
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
         """The picture itself, then the net's taps. Of pictures above 256² what is as fine as those of 256² are."""
-        return [_reduced(x), *(tap for tap in self.net.features(x) if tap.shape[-1] <= LOSS_SIZE // 2)]
-
-    def values(self, taps: list[Tensor]) -> list[Tensor]:
-        return taps[:FINEST]
+        finer = sum(r > LOSS_SIZE for r in self.net.resolutions)
+        return [_reduced(x), *self.net.features(x, None if count is None else count - 1 + finer)[finer:]]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
@@ -98,17 +96,15 @@ class LpipsVgg:
     """
 
     name = "LPIPS-VGG"
+    finest = 1
 
     def __init__(self, device: torch.device | str = "cpu", net: torch.nn.Module | None = None):
         self.net = (net or lpips_net("vgg")).to(device).eval().requires_grad_(False)
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
         """The resized picture, then the trunk's taps, each pixel's of unit length."""
         x = _reduced(x)
-        return [x, *self.net.features(x)]
-
-    def values(self, taps: list[Tensor]) -> list[Tensor]:
-        return taps[:1]
+        return [x] if count == 1 else [x, *self.net.features(x)][:count]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         return self.net.distance(a[1:], b[1:]).flatten()

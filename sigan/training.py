@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -57,6 +58,8 @@ class TrainConfig:
     swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
     lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float | None = None  # sigan 3; the papers' recipes 0
+    identity_every: int = 1  # steps; the term then weighs as many times as much
+    train_from: int = 4  # pixels: the layers of coarser resolutions stay as they are, and the canvas with them
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     perceptual: str = "auto"  # LPIPS, the paper's, where it is installed; JoJoGAN's last version has discriminator taps
     random_codes: str = "one"  # w_rand of Eq. 1: one code for all layers, as in the authors' code, or one for each
@@ -94,6 +97,9 @@ class TrainConfig:
         for name, known in (("perceptual", PERCEPTUAL), ("random_codes", RANDOM_CODES)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        for name in ("identity_every", "train_from"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.measure < 0:
             raise ConfigError(f"measure is {self.measure}; it must be 0 or more steps")
         if self.id_floor is not None and not (0 < self.id_floor < math.inf and self.measure):
@@ -110,11 +116,13 @@ class StyleTrainer:
     """Finetunes a copy of the base's synthesis network; the base itself is never touched.
 
     references: aligned drawings uint8 [R,R,3]. photos: aligned faces that the identity term keeps; without them it
-    keeps faces drawn by the base. One photo is the paper's own mode.
+    keeps faces drawn by the base. One photo is the paper's own mode. loss: what compares pictures, where it is none of
+    those that the configuration can name.
     """
 
     def __init__(self, references: Sequence[np.ndarray], config: TrainConfig | None = None,
-                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = (), identity: Identity | None = None):
+                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = (), identity: Identity | None = None,
+                 loss: losses.PerceptualLoss | None = None):
         if not len(references):
             raise ConfigError("no references", "give one picture of the style or more")
         self.config = config or TrainConfig()
@@ -125,7 +133,7 @@ class StyleTrainer:
             self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()
             drawn = torch.cat(list(finetuning.draw(self.base.generator.synthesis, self.ws)))
             self.inversions = images.from_batch(drawn)
-        self.loss = self._loss()
+        self.loss = loss or self._loss()
         self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
         self.generator = copy.deepcopy(self.base.generator)
         self.random = torch.Generator().manual_seed(self.config.seed)
@@ -191,11 +199,18 @@ class StyleTrainer:
             config = self.config
             self._engine = finetuning.Finetuner(
                 self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
-                self.people[1] if self.people else None, identity=config.lambda_feature,
-                statistics=config.lambda_statistics, scale=_scale)
+                self.people[1] if self.people else None, identity=config.lambda_feature * config.identity_every,
+                statistics=config.lambda_statistics, scale=self._scale)
             if config.recipe == "sigan" and _chroma(self.x) < GREY:
                 self.generator.synthesis.desaturate()
         return self._engine
+
+    def _scale(self, name: str) -> float:
+        """The learning rate of a parameter, as a share of the step's."""
+        block, start = re.match(r"b(\d+)\.", name), self.config.train_from
+        if name in KEPT or (int(block[1]) < start if block else start > 4):
+            return 0.0
+        return GAIN_LR if name == GAIN else 1.0
 
     def _rate(self, index: int) -> float:
         """The learning rate of a step."""
@@ -268,7 +283,7 @@ class StyleTrainer:
             return ws, None, None
         count = k * math.ceil(PEOPLE_A_STEP / k)
         chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
-        return ws, self.people[0][chosen], chosen
+        return ws, self.people[0][chosen], None if self.done % self.config.identity_every else chosen
 
     @torch.no_grad()
     def _mixed(self) -> Tensor:
@@ -315,8 +330,3 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 def _chroma(x: Tensor) -> float:
     """How colourful pictures [N,3,R,R] in [-1,1] are: their channels' distance from luma, root mean square."""
     return float((x - images.luma(x)).square().mean().sqrt())
-
-
-def _scale(name: str) -> float:
-    """The learning rate of a parameter, as a share of the step's."""
-    return 0.0 if name in KEPT else GAIN_LR if name == GAIN else 1.0

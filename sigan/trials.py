@@ -78,4 +78,4 @@ class Trials:
         return float(losses.distribution_distance(self._distributions(y), self.spread))
 
     def _distributions(self, x: Tensor) -> list[Tensor]:
-        return losses.distributions(self.loss.values(finetuning.Targets(self.loss, x)[:]))
+        return losses.distributions(finetuning.Targets(self.loss, x, taps=self.loss.finest)[:])

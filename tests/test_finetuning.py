@@ -35,7 +35,7 @@ def slow(base, run: finetuning.Finetuner) -> dict[str, torch.Tensor]:
     taps = [run.loss.features(run.synthesis(w[None])) for w in torch.cat([ws, people])]
     style = [run.loss.distance(taps[i], run.references[i : i + 1]) for i in range(K)]
     identity = [run.loss.distance(taps[K + i], run.people[chosen[i : i + 1]]) for i in range(P)]
-    drawn = losses.distributions(run.loss.values([torch.cat(same) for same in zip(*taps[K:])]))
+    drawn = losses.distributions([torch.cat(same) for same in zip(*taps[K:])][: run.loss.finest])
     return {"style": sum(style) / K, "identity": 0.5 * sum(identity) / P,
             "statistics": 2 * losses.distribution_distance(drawn, run.spread)}
 

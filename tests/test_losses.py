@@ -117,7 +117,7 @@ def test_large_pictures_are_compared_at_256(trunk):
     picture, *taps = loss.features(x)
     torch.testing.assert_close(picture, x.reshape(1, 3, 256, 2, 256, 2).mean((3, 5)))
     assert [t.shape[1:] for t in taps] == [(64, 256, 256), (128, 128, 128), (256, 64, 64), (512, 32, 32), (512, 16, 16)]
-    assert [t.shape for t in loss.values([picture, *taps])] == [(1, 3, 256, 256)]
+    assert [t.shape for t in loss.features(x, loss.finest)] == [(1, 3, 256, 256)]
 
 
 def test_large_pictures_are_seen_by_the_discriminator_as_finely_as_those_of_256():
@@ -128,10 +128,15 @@ def test_large_pictures_are_seen_by_the_discriminator_as_finely_as_those_of_256(
     every = net.features(x)
     assert [t.shape[-1] for t in every] == [256, 128, 64, 32, 16, 8, 4] and len(taps) == 6
     assert all(torch.equal(a, b) for a, b in zip(taps, every[1:]))
+    blocks: list[int] = []
+    for r in net.resolutions:
+        getattr(net, f"b{r}").register_forward_hook(lambda block, given, tap: blocks.append(tap.shape[-1]))
+    finest = loss.features(x, loss.finest)
+    assert blocks == [256, 128] and torch.equal(finest[0], picture) and torch.equal(finest[1], taps[0])
+    assert len(finest) == 2
 
 
-def test_distributions_see_the_picture_and_one_tap_more(tiny_base):
-    loss = losses.DiscriminatorFeatures(tiny_base.discriminator)
-    taps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4), torch.randn(2, 7, 2, 2)]
-    picture, finest = losses.distributions(loss.values(taps))
+def test_distributions_are_of_every_channel_in_every_part():
+    taps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)]
+    picture, finest = losses.distributions(taps)
     assert picture.shape == (4, 4, 3, 2 * 4) and finest.shape == (4, 4, 5, 2)

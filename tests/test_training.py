@@ -163,7 +163,7 @@ def test_what_is_measured_is_what_a_slow_look_gives(tiny_base, references):
     colors = [[((y + 1) * 127.5).round().clamp(0, 255).mean((1, 2)) / 255 for y in part] for part in (before, after)]
     distances = [float((a - b).detach().norm()) for a, b in zip(*colors, strict=True)]
     assert points[3].identity == pytest.approx(np.median(distances), abs=1e-4) and points[3].people == 8
-    taps = [losses.distributions(run.loss.values(run.loss.features(part))) for part in (after, run.x)]
+    taps = [losses.distributions(run.loss.features(part, run.loss.finest)) for part in (after, run.x)]
     assert points[3].style == pytest.approx(float(losses.distribution_distance(*taps)), rel=1e-4)
     assert run.curve.before > points[3].style
 

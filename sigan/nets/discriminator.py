@@ -68,14 +68,14 @@ class Discriminator(nn.Module):
         self.fc = EqualLinear(c * 16, c, activate=True)
         self.out = EqualLinear(c, 1)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Activations after each block, from the largest (r/2) to 4x4."""
+    def features(self, x: Tensor, blocks: int | None = None) -> list[Tensor]:
+        """Activations after each block, from the largest (r/2) to 4x4; of the first `blocks`, where given."""
         if x.ndim != 4 or x.shape[1:] != (3, self.config.resolution, self.config.resolution):
             r = self.config.resolution
             raise ConfigError(f"x must be [N,3,R,R] = [N,3,{r},{r}], got {list(x.shape)}")
         x = self.from_rgb(x.contiguous(memory_format=torch.channels_last))  # twice as fast on a CPU
         taps = []
-        for r in self.resolutions:
+        for r in self.resolutions[:blocks]:
             x = getattr(self, f"b{r}")(x)
             taps.append(x)
         return taps
