@@ -2,6 +2,7 @@
 
 A variant is a label and values of `TrainConfig`, `shots` among them for the number of references:
 `few:recipe=sigan one:recipe=sigan,shots=1 weak:lambda_feature=0.01`. Without any: three recipes, one reference and all.
+`perceptual=squeezenet` compares pictures by the weights of --squeezenet.
 Each is trained on faces of nobody, draws the photographs, and is measured by `sigan.evaluation`: identity photograph to
 portrait, colour, lines and SqueezeNet's kernel distance from all references. OUT gets the portraits, a sheet and
 results.json; a variant that stands there is not trained again.
@@ -15,14 +16,35 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
 
-from sigan import alignment, bases, evaluation, images, stream
+from sigan import alignment, bases, evaluation, features, images, stream
 from sigan.stylization import Stylizer
 from sigan.training import StyleTrainer, TrainConfig
 
 SHOWN = 10  # photographs of the sheet
 DEFAULT = [f"{recipe} {shots}:recipe={recipe}{',shots=1' if shots == 'one' else ''}"
            for recipe in ("sigan", "styleidentity", "jojogan") for shots in ("few", "one")]
+
+
+class SqueezeNetDistance:
+    """SqueezeNet's activations compared, each pixel's of unit length: LPIPS without its learned weights."""
+
+    name, finest = "SqueezeNet features", 1
+    places = (1, 4, 7, 9, 10, 11, 12)  # those of LPIPS
+
+    def __init__(self, file: str):
+        self.extractor = features.load(f"squeezenet:{file}", identity=None, base=None)
+
+    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
+        levels = (x + 1) * 127.5
+        given = levels.flip(1) - x.new_tensor(features.CAFFE_MEAN).view(1, 3, 1, 1)
+        found = (F.normalize(y) for place, y in self.extractor.net.activations(given) if place in self.places)
+        return [x] if count == 1 else [x, *found][:count]
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        return sum((x - y).square().sum(1).mean((1, 2)) for x, y in zip(a[1:], b[1:]))
 
 
 def read_variant(text: str) -> tuple[str, dict]:
@@ -49,11 +71,15 @@ def frame(folder: Path, out: Path, size: int) -> list[np.ndarray]:
     return faces
 
 
-def draw(values: dict, references: list[np.ndarray], photos: Path, out: Path, base: bases.Base) -> dict:
+def draw(values: dict, references: list[np.ndarray], photos: Path, out: Path, base: bases.Base,
+         squeezenet: str | None) -> dict:
     """Trains one variant, writes the photographs' portraits; seconds of processor time, and the last losses."""
     shots = values.pop("shots", len(references))
+    loss = SqueezeNetDistance(squeezenet) if values.get("perceptual") == "squeezenet" else None
+    if loss:
+        del values["perceptual"]
     started, cpu = time.perf_counter(), time.process_time()
-    trainer = StyleTrainer(references[:shots], TrainConfig(**values), base)
+    trainer = StyleTrainer(references[:shots], TrainConfig(**values), base, loss=loss)
     parts: dict[str, float] = {}
     for record in trainer.steps():
         parts = record.parts
@@ -94,7 +120,8 @@ def main() -> None:
     for label, values in map(read_variant, arguments.variants):
         folder = out / "portraits" / label.replace(" ", "-")
         if label not in results:
-            results[label] = draw({"kind": arguments.kind, **values}, references, out / "photos", folder, base)
+            results[label] = draw({"kind": arguments.kind, **values}, references, out / "photos", folder, base,
+                                  arguments.squeezenet)
             told.write_text(json.dumps(results, indent=2) + "\n")
         if "identity" not in results[label]:
             results[label] |= measure(folder, out / "photos", out / "references", arguments.squeezenet)
