@@ -26,7 +26,7 @@ class EncoderConfig:
     canvas_resolution: int = 64
     width: int = 32
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, int]:
         return asdict(self)
 
 

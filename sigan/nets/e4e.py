@@ -43,7 +43,7 @@ class E4eConfig:
     def num_ws(self) -> int:
         return 2 * int(math.log2(self.resolution)) - 2
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, int]:
         return asdict(self)
 
 
@@ -68,6 +68,8 @@ class E4eEncoder(nn.Module):
     Strength 0 is one w for all layers, the code of a plausible photograph, for style references; 1 is the
     encoder's best likeness, for portraits (the distortion-editability tradeoff of arXiv 2102.02766).
     """
+
+    w_avg: Tensor  # [L,C]
 
     def __init__(self, config: E4eConfig):
         super().__init__()
@@ -118,7 +120,8 @@ class E4eEncoder(nn.Module):
         return ws + strength * torch.stack(deltas, 1)
 
     def forward(self, x: Tensor, strength: float = 1.0) -> Tensor:
-        return self.codes(*self.features(self.resized(x)), strength)
+        fine, middle, coarse = self.features(self.resized(x))
+        return self.codes(fine, middle, coarse, strength)
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -40,6 +40,9 @@ def units(width: int = 64) -> list[Unit]:
 class BatchNorm(nn.Module):
     """Batch normalisation at rest: the statistics are weights like others.  [N,C,H,W] -> same"""
 
+    running_mean: Tensor  # [C]
+    running_var: Tensor  # [C]
+
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))

@@ -65,6 +65,9 @@ class Head(nn.Module):
 class Lpips(nn.Module):
     """x, y [N,3,H,W] in [-1,1] -> [N,1,1,1]; `kind` is vgg or alex."""
 
+    shift: Tensor  # [1,3,1,1]
+    scale: Tensor  # [1,3,1,1]
+
     def __init__(self, kind: str = "vgg"):
         super().__init__()
         if kind not in TRUNKS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,20 @@ def fir_kernel(taps: tuple[float, ...] = FIR_TAPS) -> Tensor:
     return torch.outer(k, k) / k.sum() ** 2
 
 
+class Kept(Protocol):
+    """What `Convolution` keeps for its gradient: x only for that of the weights, the weights only for that of x."""
+
+    how: tuple[list[int], list[int], list[int], bool, list[int], int]  # torch.convolution's arguments after the bias
+    shape: torch.Size  # of x
+    sizes: list[int]  # of the weights
+    needs_input_grad: tuple[bool, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, Tensor | None]: ...
+
+    def save_for_backward(self, x: Tensor | None, weight: Tensor | None, /) -> None: ...
+
+
 class Convolution(torch.autograd.Function):
     """What `convolve` computes. It keeps for its gradient what that needs and no more: a frozen one keeps no pictures.
 
@@ -46,29 +60,28 @@ class Convolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, transposed: bool,
-                groups: int) -> Tensor:
+    def forward(ctx: Kept, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int,
+                transposed: bool, groups: int) -> Tensor:
         ctx.how = [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], groups
-        ctx.shape, ctx.mask = x.shape, ctx.needs_input_grad[:3]
-        ctx.save_for_backward(x if ctx.mask[1] else None, weight if ctx.mask[0] else None)
-        ctx.sizes = list(weight.shape)
+        ctx.shape, ctx.sizes = x.shape, list(weight.shape)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
         return torch.convolution(x, weight, bias, *ctx.how)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Kept, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grads: list[Tensor | None] = [None] * 3
         stride, padding, _, transposed, _, groups = ctx.how
-        if ctx.mask[0]:
+        if weight is not None:
             more = [0, 0] if transposed else [
                 size - (g - 1) * stride[0] + 2 * padding[0] - k
                 for size, g, k in zip(ctx.shape[2:], grad.shape[2:], ctx.sizes[2:])]
             grads[0] = torch.convolution(grad, weight, None, stride, padding, [1, 1], not transposed, more, groups)
-        if ctx.mask[1]:
+        if x is not None:
             a, b = (planes(grad), planes(x)) if x.device.type == "cpu" else (grad, x)
             stand_in = grad.new_zeros(1).expand(ctx.sizes)  # of the weights only the shape is asked for
             grads[1] = torch.ops.aten.convolution_backward(a, b, stand_in, None, *ctx.how, [False, True, False])[1]
-        if ctx.mask[2]:
+        if ctx.needs_input_grad[2]:
             grads[2] = grad.sum((0, 2, 3))
         return *grads, None, None, None, None
 
@@ -197,6 +210,8 @@ class EqualLinear(nn.Module):
 
 class EqualConv2d(nn.Module):
     """Convolution with equalised learning rate; `down` low-passes and halves the size."""
+
+    fir: Tensor  # [K,K]
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int, down: bool = False, bias: bool = True, activate: bool = True,

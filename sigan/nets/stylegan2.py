@@ -63,7 +63,7 @@ class GeneratorConfig:
     def num_ws(self) -> int:
         return 2 * len(self.resolutions)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, int | float]:
         return asdict(self)
 
 
@@ -74,6 +74,8 @@ def pixel_norm(z: Tensor) -> Tensor:
 
 class Mapping(nn.Module):
     """z to w: pixel norm, then fully connected layers.  [N,Z] -> [N,C]"""
+
+    w_avg: Tensor  # [C]
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -96,6 +98,8 @@ class AnchorMapping(nn.Module):
     Stays on the data where a small perceptron does not; fitted in closed form (sigan-foundry). Not in StyleGAN2.
     """
 
+    w_avg: Tensor  # [C]
+
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.keys = nn.Parameter(torch.randn(config.mapping_anchors, config.z_dim))
@@ -109,6 +113,9 @@ class AnchorMapping(nn.Module):
 
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU (StyleGAN2, fig. 2c)."""
+
+    noise_const: Tensor  # [r,r]
+    fir: Tensor  # [K,K]
 
     def __init__(self, c_in: int, c_out: int, resolution: int, w_dim: int, up: bool, clamp: float = 0.0):
         super().__init__()
@@ -143,6 +150,8 @@ class StyledConv(nn.Module):
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to RGB, without demodulation."""
 
+    fir: Tensor  # [K,K]
+
     def __init__(self, c_in: int, w_dim: int, clamp: float = 0.0):
         super().__init__()
         self.clamp = clamp
@@ -167,6 +176,9 @@ class Canvas(nn.Module):
     Luma [r,r] from the first `luma` dimensions of one layer's w, chroma [2,r/2,r/2] from the other dimensions of
     another's, so that mixing late layers changes colour and keeps the face. Why: docs/contributing.md, "The canvas".
     """
+
+    to_rgb: Tensor  # [3,3]
+    fir: Tensor  # [K,K]
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -216,7 +228,8 @@ class Block(nn.Module):
         self.torgb = ToRGB(c, w_dim, config.conv_clamp)
         self.resolution = resolution
 
-    def forward(self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise: str, canvas: Tensor | None):
+    def forward(self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise: str, canvas: Tensor | None
+                ) -> tuple[Tensor, Tensor]:
         """ws [N,3,C] (2 at 4x4): conv0, conv1, torgb; returns features [N,C,r,r] and picture [N,3,r,r]."""
         if self.resolution == 4:
             x = self.const.expand(len(ws), -1, -1, -1)
@@ -236,6 +249,8 @@ class Block(nn.Module):
 class Synthesis(nn.Module):
     """Codes to picture.  ws [N,L,C] -> y [N,3,R,R]"""
 
+    b4: Block
+
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.num_ws, self.w_dim, self.resolutions = config.num_ws, config.w_dim, config.resolutions
@@ -251,10 +266,9 @@ class Synthesis(nn.Module):
         if noise not in ("const", "none"):
             raise ConfigError(f"noise is {noise!r}, not 'const' or 'none'")
         canvas = self.canvas(ws) if hasattr(self, "canvas") else None
-        x = img = None
-        for i, r in enumerate(self.resolutions):
-            first = max(2 * i - 1, 0)  # torgb shares its w with the next resolution's conv0
-            x, img = getattr(self, f"b{r}")(x, img, ws[:, first : 2 * i + 2], noise, canvas)
+        x, img = self.b4(None, None, ws[:, :2], noise, canvas)
+        for i, r in enumerate(self.resolutions[1:], start=1):  # torgb shares its w with the next resolution's conv0
+            x, img = getattr(self, f"b{r}")(x, img, ws[:, 2 * i - 1 : 2 * i + 2], noise, canvas)
         return img
 
     @torch.no_grad()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -16,7 +19,9 @@ class Unfilled(TorchFunctionMode):
     load its compiler (two seconds). Memory that is never written to is never taken.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
+                           kwargs: Mapping[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
         if function in IDLE:
             return args[0] if args else kwargs["tensor"]
-        return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
+        return (torch.empty if function is torch.randn else function)(*args, **kwargs)
