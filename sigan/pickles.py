@@ -37,7 +37,7 @@ class Record:
     """An instance as data: the name of its class, what it was made of, its attributes."""
 
     kind: str
-    args: tuple = ()
+    args: tuple[Any, ...] = ()
     state: Any = field(default_factory=dict)
 
     def build(self, state: Any) -> None:
@@ -92,7 +92,8 @@ def load(data: memoryview, allowed: Allowed, source: str, *, start: int = 0, bud
 
 
 class _Machine:
-    def __init__(self, data, allowed, source, start, budget, persistent):
+    def __init__(self, data: memoryview, allowed: Allowed, source: str, start: int, budget: Budget,
+                 persistent: Callable[[Any], Any] | None):
         self.data, self.allowed, self.source, self.at = data, allowed, source, start
         self.budget, self.persistent = budget, persistent
         self.stack: list[Any] = []
@@ -114,7 +115,7 @@ class _Machine:
             try:
                 act(self)
             except FAULTS as error:
-                name = pickletools.code2op[chr(code)].name
+                name = _NAMES[code]
                 raise self.broken(f"{name} at {where}: {type(error).__name__}: {error}") from None
 
     # ---- bytes
@@ -129,7 +130,7 @@ class _Machine:
         self.at, start = end, self.at
         return self.data[start:end]
 
-    def unpack(self, layout: str) -> int | float:
+    def unpack(self, layout: str) -> int:
         return struct.unpack("<" + layout, self.take(struct.calcsize("<" + layout)))[0]
 
     def line(self) -> bytes:
@@ -177,7 +178,7 @@ class _Machine:
             raise self.broken("it looks at an empty stack")
         return self.stack[-1]
 
-    def pop_mark(self) -> list:
+    def pop_mark(self) -> list[Any]:
         if not self.marks:
             raise self.broken("a mark is missing")
         start = self.marks.pop()
@@ -201,20 +202,20 @@ class _Machine:
 
     # ---- containers
 
-    def extend(self, items: list) -> None:
+    def extend(self, items: list[Any]) -> None:
         target = self.top()
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Refused):
             raise TypeError(f"items for a {type(target).__name__}")
 
-    def add(self, items: list) -> None:
+    def add(self, items: list[Any]) -> None:
         target = self.top()
         if not isinstance(target, set):
             raise TypeError(f"members for a {type(target).__name__}")
         target.update(map(plain_key, items))
 
-    def set_items(self, flat: list) -> None:
+    def set_items(self, flat: list[Any]) -> None:
         if len(flat) % 2:
             raise ValueError("a key without a value")
         target = self.top()
@@ -311,7 +312,7 @@ def _string(line: bytes) -> str:
     return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
 
 
-def _pop_many(machine: _Machine, n: int) -> tuple:
+def _pop_many(machine: _Machine, n: int) -> tuple[Any, ...]:
     return tuple(machine.pop() for _ in range(n))[::-1]
 
 
@@ -331,6 +332,7 @@ def _stack_global(machine: _Machine) -> None:
     machine.push(machine.find(module, name))
 
 
+_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _ACTS: dict[int, Callable[[_Machine], Any]] = {ord(code): act for code, act in {
     "\x80": lambda m: m.take(1), "\x95": _frame,  # PROTO, FRAME
     "N": lambda m: m.push(None), "\x88": lambda m: m.push(True), "\x89": lambda m: m.push(False),

@@ -6,6 +6,7 @@ PyTorch's and NumPy's own names for how a tensor is rebuilt, as functions for `p
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from sigan.errors import WeightsError
 from sigan.pickles import Budget, Kind, Record
 
+Sizes = tuple[int, ...]
 SPREAD = 2**20  # elements to which a tensor may be repeated beyond its storage (an expanded mean code)
 MAX_AXES = 16
 STORAGES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16,
@@ -29,7 +31,8 @@ class Storage:
     def __init__(self, dtype: torch.dtype, numel: int, data: memoryview | None = None):
         if not isinstance(dtype, torch.dtype) or not isinstance(numel, int) or numel < 0:
             raise ValueError("a storage of no type or size")
-        self.dtype, self.numel, self.data = dtype, numel, None
+        self.dtype, self.numel = dtype, numel
+        self.data: memoryview | None = None
         if data is not None:
             self.fill(data)
 
@@ -55,7 +58,7 @@ class Storage:
 class StoredTensor:
     """A tensor not yet read: part of a storage."""
 
-    def __init__(self, storage: Storage, offset: int, shape: tuple, stride: tuple):
+    def __init__(self, storage: Storage, offset: int, shape: Sizes, stride: Sizes):
         if not isinstance(storage, Storage) or len(shape) != len(stride) or len(shape) > MAX_AXES:
             raise ValueError("a tensor without storage or shape")
         if not all(isinstance(n, int) and 0 <= n < 2**48 for n in (offset, *shape, *stride)):
@@ -85,10 +88,10 @@ class StoredTensor:
 class _Array(StoredTensor):
     """A NumPy array, which says what it is only when it is built."""
 
-    def __init__(self, shape: tuple = ()):
+    def __init__(self) -> None:
         super().__init__(Storage(torch.uint8, 0), 0, (0,), (1,))
 
-    def build(self, state: Any) -> None:
+    def build(self, state: tuple[int, Sizes, _Dtype, bool, memoryview]) -> None:
         _, shape, dtype, fortran, raw = state
         super().__init__(_storage(dtype, raw), 0, tuple(shape), _strides(tuple(shape), bool(fortran)))
 
@@ -101,17 +104,19 @@ class _Dtype:
             raise ValueError("an array of no type that weights have")
         self.dtype = DTYPES[code]
 
-    def build(self, state: tuple) -> None:
+    def build(self, state: tuple[Any, ...]) -> None:
         if state[1] not in ("<", "|", "="):
             raise ValueError("an array of big-endian numbers")
 
 
-def _storage(dtype: _Dtype, raw: Any) -> Storage:
+# Arguments are annotated as they should be; they come from the file, and are checked where they are used.
+
+def _storage(dtype: _Dtype, raw: memoryview) -> Storage:
     data = memoryview(raw)
     return Storage(dtype.dtype, len(data) // dtype.dtype.itemsize, data)
 
 
-def _strides(shape: tuple, fortran: bool = False) -> tuple:
+def _strides(shape: Sizes, fortran: bool = False) -> Sizes:
     if len(shape) > MAX_AXES:
         raise ValueError(f"an array of {len(shape):,} axes")
     sizes = shape if fortran else shape[::-1]
@@ -119,28 +124,28 @@ def _strides(shape: tuple, fortran: bool = False) -> tuple:
     return tuple(steps if fortran else steps[::-1])
 
 
-def _size(budget: Budget, shape: Any) -> tuple:
+def _size(budget: Budget, shape: Collection[int]) -> Sizes:
     budget.spend(len(shape))
     return tuple(shape)
 
 
-def _tensor(budget: Budget, storage, offset, shape, stride, *rest) -> StoredTensor:
+def _tensor(budget: Budget, storage: Storage, offset: int, shape: Sizes, stride: Sizes, *rest: object) -> StoredTensor:
     return StoredTensor(storage, offset, shape, stride)
 
 
-def _parameter(budget: Budget, data: StoredTensor, *rest) -> StoredTensor:
+def _parameter(budget: Budget, data: StoredTensor, *rest: object) -> StoredTensor:
     return data
 
 
-def _array(budget: Budget, kind, shape, code) -> _Array:
+def _array(budget: Budget, kind: Kind, shape: Sizes, code: memoryview) -> _Array:
     return _Array()
 
 
-def _scalar(budget: Budget, dtype: _Dtype, raw: Any) -> int | float | bool:
+def _scalar(budget: Budget, dtype: _Dtype, raw: memoryview) -> int | float | bool:
     return _storage(dtype, raw).read()[0].item()
 
 
-def _from_buffer(budget: Budget, raw, dtype: _Dtype, shape, order) -> StoredTensor:
+def _from_buffer(budget: Budget, raw: memoryview, dtype: _Dtype, shape: Sizes, order: str) -> StoredTensor:
     return StoredTensor(_storage(dtype, raw), 0, tuple(shape), _strides(tuple(shape), order == "F"))
 
 
