@@ -16,11 +16,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sigan.errors import ConfigError
 
 KINDS = ("processes", "threads", "one")
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
 START = "import sys; sys.path[:] = sys.argv[1:]; from sigan.workers import serve; serve()"
 
 
@@ -29,68 +31,86 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Workers:
+class Workers(Generic[Thing, Answer]):
     """`submit(thing)` gives a Future of `function(thing)`. Use it in a `with`, which stops what is still at work.
 
     `count` workers of a `kind`; each has a copy of the function to itself. A function that cannot be copied (it closes
     over something, or has no place from where another process could import it) gets one thread.
     """
 
-    def __init__(self, function: Callable[[Any], Any], count: int, kind: str = "processes") -> None:
+    def __init__(self, function: Callable[[Thing], Answer], count: int, kind: str = "processes") -> None:
         if kind not in KINDS:
             raise ConfigError(f"kind of workers is {kind!r}; it must be one of {', '.join(KINDS)}")
         if count < 1:
             raise ConfigError(f"workers is {count}; it must be 1 or more")
-        self._packed = _packed(function)
-        alone = kind == "one" or self._packed is None
+        packed = _packed(function)
+        alone = kind == "one" or packed is None
         self.kind = "one" if alone else "processes" if kind == "processes" and _can_start() else "threads"
         self.count = 1 if alone else count
-        self._idle: queue.SimpleQueue = queue.SimpleQueue()
-        self._children: list[_Child] = []
-        self._closed = False
-        self._lock = threading.Lock()
+        self._processes: list[_Process[Thing, Answer]] = []
+        self._idle: queue.SimpleQueue[Callable[[Thing], Answer]] = queue.SimpleQueue()
         for _ in range(self.count):
-            started = self.kind == "processes"  # when it is needed
-            self._idle.put(None if started else function if alone else ForkingPickler.loads(self._packed))
+            if packed is None or alone:
+                self._idle.put(function)
+            elif self.kind == "threads":
+                self._idle.put(ForkingPickler.loads(packed))
+            else:
+                self._processes.append(_Process(packed))
+                self._idle.put(self._processes[-1])
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="sigan-work")
 
-    def submit(self, thing: Any) -> Future:
+    def submit(self, thing: Thing) -> Future[Answer]:
         """A Future of the function's answer or error; ChildProcessError where the process died at it."""
         return self._threads.submit(self._work, thing)
 
-    def _work(self, thing: Any) -> Any:
+    def _work(self, thing: Thing) -> Answer:
         worker = self._idle.get()
         try:
-            if self.kind != "processes":
-                return worker(thing)
-            worker = worker or self._start()
-            try:
-                return worker.ask(thing)
-            except (EOFError, OSError) as error:
-                worker, ended = None, worker.stop(patience=5)
-                raise ChildProcessError(f"the process that worked at it ended ({ended})") from error
+            return worker(thing)
         finally:
             self._idle.put(worker)
 
-    def _start(self) -> _Child:
+    def __enter__(self) -> Workers[Thing, Answer]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.close()
+        self._threads.shutdown(wait=True)
+
+
+class _Process(Generic[Thing, Answer]):
+    """The function in a process that starts when it is needed, and anew after one that died; one caller at a time."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed, self._closed, self._lock = packed, False, threading.Lock()
+        self._child: _Child | None = None
+
+    def __call__(self, thing: Thing) -> Answer:
+        child = self._running()
+        try:
+            went_well, answer = child.ask(thing)
+        except (EOFError, OSError) as error:
+            self._child = None
+            raise ChildProcessError(f"the process that worked at it ended ({child.stop(patience=5)})") from error
+        if not went_well:
+            raise answer
+        return answer
+
+    def _running(self) -> _Child:
         with self._lock:
             if self._closed:
                 raise EOFError
-            child = _Child(self._packed)
-            self._children = [other for other in self._children if other.alive()] + [child]
-        return child
+            self._child = self._child or _Child(self._packed)
+            return self._child
 
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """Ends the process, at work or not; none is started any more."""
         with self._lock:
-            self._closed = True
-            children = self._children
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for child in children:
+            self._closed, child = True, self._child
+        if child is not None:
             child.stop()
-        self._threads.shutdown(wait=True)
 
 
 class _Child:
@@ -98,22 +118,21 @@ class _Child:
 
     def __init__(self, packed: bytes) -> None:
         paths = [path or os.getcwd() for path in sys.path]
-        self._process = subprocess.Popen([sys.executable, "-c", START, *paths], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        self._asked = Connection(os.dup(self._process.stdin.fileno()), readable=False)
-        self._answers = Connection(os.dup(self._process.stdout.fileno()), writable=False)
-        self._process.stdin.close(), self._process.stdout.close()
+        asked, asks = os.pipe()
+        answered, answers = os.pipe()
+        self._asked, self._answers = Connection(asks, readable=False), Connection(answered, writable=False)
+        try:
+            self._process = subprocess.Popen([sys.executable, "-c", START, *paths], stdin=asked, stdout=answers,
+                                             env={**os.environ, "OMP_NUM_THREADS": "1"})
+        finally:
+            os.close(asked)
+            os.close(answers)
         self._asked.send_bytes(packed)
 
-    def ask(self, thing: Any) -> Any:
+    def ask(self, thing: Any) -> tuple[bool, Any]:
+        """Whether it went well, and the answer or the error."""
         self._asked.send(thing)
-        went_well, answer = self._answers.recv()
-        if not went_well:
-            raise answer
-        return answer
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._answers.recv()
 
     def stop(self, patience: float = 0.0) -> str:
         """How it ended, by itself within `patience` seconds or now; who waits for its answer gets an EOFError."""
@@ -140,7 +159,7 @@ def serve() -> None:
                 answer = True, function(thing)
             except Exception as error:
                 answer = False, error
-            answers.send_bytes(_packed(answer) or _packed((False, RuntimeError(repr(answer[1])))))
+            answers.send_bytes(_packed(answer) or ForkingPickler.dumps((False, RuntimeError(repr(answer[1])))))
     except (EOFError, OSError):
         return
 

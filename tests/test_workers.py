@@ -25,6 +25,8 @@ class Task:
     def __call__(self, thing):
         if thing == "bad":
             raise NoFaceError("no face here", "another")
+        if thing == "missing":
+            raise FileNotFoundError("nothing there")
         if thing == "odd":
             raise Unsendable("odd")
         if thing == "die":
@@ -69,6 +71,14 @@ def test_a_process_that_dies_costs_one_thing_and_an_error_that_cannot_travel_is_
         with pytest.raises(RuntimeError, match="Unsendable.*odd"):
             futures[3].result()
         assert first[2] != after[2] == futures[4].result()[2]
+
+
+def test_a_files_error_is_the_functions_own_and_not_its_processes_death():
+    with Workers(Task(), 1) as pool:
+        futures = [pool.submit(thing) for thing in (1, "missing", 2)]
+        with pytest.raises(FileNotFoundError, match="nothing there"):
+            futures[1].result()
+        assert futures[0].result()[2] == futures[2].result()[2]
 
 
 def test_what_cannot_be_copied_gets_one_thread():
