@@ -6,12 +6,14 @@ Letters: x pictures [N,3,R,R] in [-1,1], ws codes [N,L,C], K references, P peopl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sigan import losses
 from sigan.captured import Captured
+from sigan.nets.stylegan2 import StyledConv, Synthesis
 
 BETAS = (0.0, 0.99)  # of Adam, the authors' code
 CHUNK = 8  # pictures of 256² at once where memory matters and nothing is learned
@@ -27,7 +29,7 @@ def at_once(side: int) -> int:
 
 
 @torch.no_grad()
-def draw(synthesis: nn.Module, ws: Tensor) -> Iterator[Tensor]:
+def draw(synthesis: Synthesis, ws: Tensor) -> Iterator[Tensor]:
     """The pictures of codes [N,L,C], a few at a time."""
     for part in ws.split(at_once(synthesis.resolutions[-1])):
         yield synthesis(part)
@@ -68,7 +70,7 @@ class Finetuner:
     many as fit the memory. Fewer than a step has are the same step: gradients add up.
     """
 
-    def __init__(self, synthesis: nn.Module, loss: losses.PerceptualLoss, references: Targets,
+    def __init__(self, synthesis: Synthesis, loss: losses.PerceptualLoss, references: Targets,
                  people: Targets | None = None, *, identity: float = 0.0, statistics: float = 0.0,
                  scale: Callable[[str], float] = lambda name: 1.0, half: bool | None = None, chunk: int | None = None):
         self.synthesis, self.loss = synthesis, loss
@@ -113,23 +115,22 @@ class Finetuner:
     def _gradients(self, ws: Tensor, people: Tensor | None, chosen: Tensor | None) -> dict[str, Tensor]:
         """The weighted terms; their gradients are added to the parameters'."""
         codes = ws if people is None else torch.cat([ws, people])
-        k, parts, pull = len(ws), {}, []
-        spread = bool(self.statistics) and people is not None
-        if spread and len(codes) > self.chunk:  # these terms see all people together: first what they ask of each
+        k, parts = len(ws), dict[str, Tensor]()
+        spread, pull = bool(self.statistics) and people is not None, list[Tensor]()
+        if people is not None and spread and len(codes) > self.chunk:  # the term sees all people together
             parts["statistics"], pull = self._pull(people)
         for start in range(0, len(codes), self.chunk):
             end = min(start + self.chunk, len(codes))
             taps, drawn = self._seen(codes[start:end], max(k - start, 0), chosen is not None)
             found = dict(self._terms(taps, start, end, k, len(codes) - k, chosen))
-            total = sum(found.values())
             if spread and not pull:
                 found["statistics"] = self._statistics(drawn)
-                total = total + found["statistics"]
-            elif spread and end > k:
-                total = total + sum((tap * grad[max(start, k) - k : end - k]).sum() for tap, grad in zip(drawn, pull))
-            total.backward()
+            terms = list(found.values())
+            if pull and end > k:
+                terms += [(tap * grad[max(start, k) - k : end - k]).sum() for tap, grad in zip(drawn, pull)]
+            torch.stack(terms).sum().backward()
             for name, value in found.items():
-                parts[name] = parts.get(name, 0) + value.detach()
+                parts[name] = parts[name] + value.detach() if name in parts else value.detach()
         return {name: parts[name] for name in ("style", "identity", "statistics") if name in parts}
 
     def _seen(self, ws: Tensor, own: int, held: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -153,7 +154,7 @@ class Finetuner:
         if own:
             distances = self.loss.distance([tap[:own] for tap in taps], self.references[start : min(end, k)])
             yield "style", distances.sum() / k
-        if chosen is not None and end > k:
+        if chosen is not None and self.people is not None and end > k:
             targets = self.people[chosen[max(start, k) - k : end - k]]
             yield "identity", self.identity * self.loss.distance([tap[own:] for tap in taps], targets).sum() / p
 
@@ -170,18 +171,18 @@ class Finetuner:
         term = self._statistics(drawn)
         return term.detach(), list(torch.autograd.grad(term, drawn))
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """All that a step changes, for `load_state_dict`: a training that goes on is the same as one never stopped."""
         return {"synthesis": self.synthesis.state_dict(), "optimiser": self.optimiser.state_dict()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.synthesis.load_state_dict(state["synthesis"])
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-def fitting(synthesis: nn.Module, device: torch.device) -> int:
+def fitting(synthesis: Synthesis, device: torch.device) -> int:
     """How many pictures a step can learn from at once in the memory there is; one always."""
     room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else ROOM
     values = sum(layer.noise_const.numel() * len(layer.weight) for layer in synthesis.modules()
-                 if hasattr(layer, "noise_const"))
+                 if isinstance(layer, StyledConv))
     return max(1, room // (4 * ACTIVATIONS * values))

@@ -62,7 +62,7 @@ class DiscriminatorFeatures:
         return [_reduced(x), *self.net.features(x, None if count is None else count - 1 + finer)[finer:]]
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-        return sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)) / len(a)
+        return torch.stack([(x - y).abs().mean((1, 2, 3)) for x, y in zip(a, b)]).mean(0)
 
 
 def distributions(taps: Sequence[Tensor], cells: int = STATISTICS_CELLS) -> list[Tensor]:
@@ -86,7 +86,7 @@ def distribution_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     1-D optimal transport, as in sliced Wasserstein texture losses (arXiv 2006.07229).
     """
     times = a[0].shape[-1] // b[0].shape[-1]
-    return sum((x - y.repeat_interleave(times, -1)).abs().mean() for x, y in zip(a, b)) / len(a)
+    return torch.stack([(x - y.repeat_interleave(times, -1)).abs().mean() for x, y in zip(a, b)]).mean()
 
 
 class LpipsVgg:
@@ -98,7 +98,7 @@ class LpipsVgg:
     name = "LPIPS-VGG"
     finest = 1
 
-    def __init__(self, device: torch.device | str = "cpu", net: torch.nn.Module | None = None):
+    def __init__(self, device: torch.device | str = "cpu", net: Lpips | None = None):
         self.net = (net or lpips_net("vgg")).to(device).eval().requires_grad_(False)
 
     def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:

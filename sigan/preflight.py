@@ -5,8 +5,9 @@ Letters: x references [K,3,R,R] in [-1,1], y the base's pictures of their codes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ class Preflight:
     inversions: list[np.ndarray]
     perceptual: str
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         return {"references": [vars(one) for one in self.references], "findings": [vars(f) for f in self.findings],
                 "perceptual": self.perceptual, "faces_of_the_base": FACES}
 
@@ -104,19 +105,20 @@ def check(base: Base, references: Sequence[Reference], rejected: Sequence[InputE
     checked = []
     for k, (one, picture) in enumerate(zip(references, pictures)):
         points = _landmarks(one, picture, identity)
-        turn = sitters.pose(points) if points is not None else (None, None)
+        yaw, roll = sitters.pose(points) if points is not None else (None, None)
         cheeks = sitters.skin(picture, points) if points is not None else None
         drawn = identity.landmarks(inversions[k]) if points is not None else None
+        shift = None if points is None or drawn is None else offset(drawn, points) / len(picture)
         checked.append(Checked(
-            one.path.name, one.rung, one.face.face.score if one.face.face else None, round(one.side),
-            *(None if v is None else round(v, 1) for v in turn),
-            None if cheeks is None else _rounded(sitters.typology_angle(cheeks)),
-            None if cheeks is None else _rounded(cheeks[0]),
-            tuple(round(float(v), 1) for v in appearance.color_statistics(picture)),
-            round(float(residuals[k] / np.median(scale)), 2), round(100 * float((scale < residuals[k]).mean())),
-            None if scores is None else round(100 * float((scores < realism[k]).mean())),
-            None if drawn is None else round(offset(drawn, points) / len(picture), 3),
-            copies[k], groups[k]))
+            name=one.path.name, rung=one.rung, score=one.face.face.score if one.face.face else None,
+            pixels=round(one.side), yaw=_rounded(yaw), roll=_rounded(roll),
+            tone=None if cheeks is None else _rounded(sitters.typology_angle(cheeks)),
+            lightness=None if cheeks is None else _rounded(cheeks[0]),
+            color=tuple(round(float(v), 1) for v in appearance.color_statistics(picture)),
+            residual=round(float(residuals[k] / np.median(scale)), 2),
+            percentile=round(100 * float((scale < residuals[k]).mean())),
+            plausible=None if scores is None or realism is None else round(100 * float((scores < realism[k]).mean())),
+            shift=_rounded(shift, 3), copy_of=copies[k], group=groups[k]))
     return Preflight(checked, list(_findings(checked, rejected, base.resolution)), inversions, loss.name)
 
 
@@ -135,8 +137,8 @@ def _landmarks(one: Reference, picture: np.ndarray, identity: Identity) -> np.nd
     return identity.landmarks(picture) if points is None else on_size(points, len(one.face.image), len(picture))
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 1)
+def _rounded(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(float(value), digits)
 
 
 # ---- the same picture, another style
@@ -192,11 +194,12 @@ def _two_groups(distances: np.ndarray) -> tuple[list[int], list[int]]:
 
 # ---- what follows from it
 
-def _findings(checked: Sequence[Checked], rejected: Sequence[InputError], resolution: int):
-    def named(found: Sequence[Checked]) -> str:
-        names = [one.name for one in found]
-        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def _named(found: Sequence[Checked]) -> str:
+    names = [one.name for one in found]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
+
+def _findings(checked: Sequence[Checked], rejected: Sequence[InputError], resolution: int) -> Iterator[Finding]:
     if rejected:
         total = len(checked) + len(rejected)
         yield Finding("unusable", "warning", f"{len(rejected)} of {total} pictures cannot be used",
@@ -204,7 +207,7 @@ def _findings(checked: Sequence[Checked], rejected: Sequence[InputError], resolu
     copies = [one for one in checked if one.copy_of is not None]
     single = len(checked) - len(copies)
     if copies:
-        yield Finding("copies", "warning", f"{len(checked)} references, but only {single} different: {named(copies)} "
+        yield Finding("copies", "warning", f"{len(checked)} references, but only {single} different: {_named(copies)} "
                       f"repeat{'s' if len(copies) == 1 else ''} another", "a picture given twice only weighs twice: "
                       "leave the copies out, or give others")
     if single == 1:
@@ -214,34 +217,34 @@ def _findings(checked: Sequence[Checked], rejected: Sequence[InputError], resolu
         yield Finding("few", "note", f"{single} different references: what they have in common passes for the style",
                       "7 to 14 different people are better")
     if other := [one for one in checked if one.group]:
-        yield Finding("styles", "warning", f"these look like two styles: {named(other)} on the one hand, "
-                      f"{named([one for one in checked if not one.group])} on the other; the pack would be a mixture",
+        yield Finding("styles", "warning", f"these look like two styles: {_named(other)} on the one hand, "
+                      f"{_named([one for one in checked if not one.group])} on the other; the pack would be a mixture",
                       "train one pack for each, and blend them: --style a:0.5+b:0.5")
     if short := [one for one in checked if one.pixels < SHORT * resolution]:
         yield Finding("small", "warning", f"the face's frame has {min(one.pixels for one in short)} pixels in "
-                      f"{named(short)}, and the base draws {resolution}: enlarged, it has no strokes to learn",
+                      f"{_named(short)}, and the base draws {resolution}: enlarged, it has no strokes to learn",
                       "give larger pictures; the portraits come out soft otherwise")
     if odd := [one for one in checked if one.rung not in USUAL_RUNGS]:
-        yield Finding("rung", "warning", f"the face was hard to find in {named(odd)} ({odd[0].rung})",
+        yield Finding("rung", "warning", f"the face was hard to find in {_named(odd)} ({odd[0].rung})",
                       "look at the sheet: if the frame is wrong, give --landmarks")
     if learnt := [one for one in checked if one.residual < LEAST]:
-        yield Finding("photographs", "warning", f"{named(learnt)}: hardly different from a face of the base, so that "
+        yield Finding("photographs", "warning", f"{_named(learnt)}: hardly different from a face of the base, so that "
                       "there is little style to learn", "give drawings or paintings, not photographs")
     if strange := [one for one in checked if one.shift is not None and one.shift > STRANGE]:
-        yield Finding("inversion", "warning", f"the base draws another face for {named(strange)}: shapes of the "
+        yield Finding("inversion", "warning", f"the base draws another face for {_named(strange)}: shapes of the "
                       "references will pass into the portraits", "look at the sheet; leave these out if it is so")
     if all(abs(one.color[1]) + abs(one.color[2]) + one.color[4] + one.color[5] < GREY for one in checked):
         yield Finding("grey", "note", "the references have no colour: the portraits will be grey",
                       "--keep-color keeps the photograph's")
-    yield from _of_sitters(checked, named)
+    yield from _of_sitters(checked)
 
 
-def _of_sitters(checked: Sequence[Checked], named):
+def _of_sitters(checked: Sequence[Checked]) -> Iterator[Finding]:
     """What the people in the references are, and are not."""
     faces = [one for one in checked if one.yaw is not None]
-    if far := [one for one in faces if abs(one.yaw) > TURNED]:
-        yield Finding("turned", "warning", f"turned far aside: {named(far)}", "faces from the front teach more")
-    side = sorted(one.yaw for one in faces)
+    if far := [one for one in faces if one.yaw is not None and abs(one.yaw) > TURNED]:
+        yield Finding("turned", "warning", f"turned far aside: {_named(far)}", "faces from the front teach more")
+    side = sorted(one.yaw for one in faces if one.yaw is not None)
     if len(side) >= FEW and (side[0] > ONE_SIDE or side[-1] < -ONE_SIDE):
         where = "left" if side[0] > 0 else "right"
         yield Finding("one-side", "warning", f"all faces look to the viewer's {where}: light and shadow of the other "

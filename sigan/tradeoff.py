@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sigan.events import Measured
 
@@ -57,7 +58,7 @@ class Curve:
             return f"the last {PATIENCE} measurements gained nothing"
         return ""
 
-    def as_figure(self) -> dict:
+    def as_figure(self) -> dict[str, Any]:
         """For a pack's manifest: the points as columns, and the step that was kept."""
         kept, every = self.best(), max(1, math.ceil(len(self.points) / MOST_POINTS))
         points = self.points[::-every][::-1]
@@ -66,11 +67,11 @@ class Curve:
                 "before": round(self.before, 4), "kept": kept.step if kept else None, "floor": self.floor,
                 "by": "distribution distance to the references; median dlib distance before and after"}
 
-    def state(self) -> list[dict]:
+    def state(self) -> list[dict[str, Any]]:
         """The points as plain values."""
         return [asdict(point) for point in self.points]
 
-    def load_state(self, state: list[dict]) -> None:
+    def load_state(self, state: list[dict[str, Any]]) -> None:
         self.points = [Measured(**point) for point in state]
 
 

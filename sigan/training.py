@@ -40,6 +40,7 @@ MEASURE = 15  # steps between two measurements, which cost about as much as two 
 WILD = 20.0  # times the first step's loss: a training that gets there does not come back
 PERCEPTUAL = ("auto", "lpips", "discriminator")
 RANDOM_CODES = ("one", "layers")
+_OWN: Any = None  # a value that the recipe decides
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
 
 
@@ -53,17 +54,17 @@ class TrainConfig:
 
     recipe: str = "sigan"
     kind: str = "cartoon"
-    steps: int | None = None  # the papers': by kind, 150 for sketches, 500 for cartoons; sigan: 150
-    alpha: float | None = None  # 0.5; jojogan replaces the layers whole: 0
-    swap_layers: tuple[int, ...] | None = None  # counted on 18 layers
-    lambda_feature: float | None = None  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
-    lambda_statistics: float | None = None  # sigan 3; the papers' recipes 0
+    steps: int = _OWN  # the papers': by kind, 150 for sketches, 500 for cartoons; sigan: 150
+    alpha: float = _OWN  # 0.5; jojogan replaces the layers whole: 0
+    swap_layers: tuple[int, ...] = _OWN  # counted on 18 layers
+    lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
+    lambda_statistics: float = _OWN  # sigan 3; the papers' recipes 0
     identity_every: int = 1  # steps; the term then weighs as many times as much
     train_from: int = 4  # pixels: the layers of coarser resolutions stay as they are, and the canvas with them
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     perceptual: str = "auto"  # LPIPS, the paper's, where it is installed; JoJoGAN's last version has discriminator taps
     random_codes: str = "one"  # w_rand of Eq. 1: one code for all layers, as in the authors' code, or one for each
-    measure: int | None = None  # steps between measurements on held-aside faces, 0 none; sigan 15, the papers' 0
+    measure: int = _OWN  # steps between measurements on held-aside faces, 0 none; sigan 15, the papers' 0
     id_floor: float | None = None  # dlib distance that held-aside faces may not pass
     seed: int = 0
     device: str = "auto"
@@ -169,6 +170,7 @@ class StyleTrainer:
     @torch.no_grad()
     def _people(self, photos: Sequence[np.ndarray]) -> tuple[Tensor, finetuning.Targets]:
         """Codes [P,L,C] of the people that the style must keep, and their pictures."""
+        x: Tensor | Iterator[Tensor]
         if len(photos):
             x = self._to_batch(photos)
             ws = inversion.invert(self.base, x).clone()
@@ -238,7 +240,7 @@ class StyleTrainer:
         SiganError when no point keeps people as near to themselves as `id_floor` asks.
         """
         if self.curve.points and self._kept is None:
-            nearest = min(point.identity for point in self.curve.points)
+            nearest = min(point.identity for point in self.curve.points if point.identity is not None)
             raise SiganError(f"no point keeps people within the dlib distance {self.config.id_floor:g}; the nearest: "
                              f"{nearest:.3f}", "allow more with --id-floor, or measure more often with --measure")
         if self._kept:  # as many steps may have been done, and one more that went wild
@@ -293,7 +295,7 @@ class StyleTrainer:
         w = self.base.generator.mapping(z.to(self.device)).unflatten(0, (-1, each)).expand_as(self.ws)
         return mixing.mix(self.ws, w, self.layers, self.config.alpha)
 
-    def pack(self, name: str, compact: bool = True, **manifest) -> packs.StylePack:
+    def pack(self, name: str, compact: bool = True, **manifest: Any) -> packs.StylePack:
         """What has been learned so far, as a pack with a preview.
 
         compact: rounded to what a small file holds (`StylePack.compacted`); otherwise all in fp16. Other keyword
@@ -308,7 +310,7 @@ class StyleTrainer:
                                made_with=f"sigan {__version__}", **facts),
             self.base.generator.state_dict(), self.generator.state_dict(), compact).illustrated(self.base)
 
-    def figures(self, pack: packs.StylePack) -> dict[str, dict]:
+    def figures(self, pack: packs.StylePack) -> dict[str, dict[str, Any]]:
         """What the pack does to the held-aside faces, and how the training came there: for its manifest."""
         with pack.apply(self.base.generator) as generator:
             trial = self.trials.measure(generator)

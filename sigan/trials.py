@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sigan import finetuning, images, losses
 from sigan.bases import Base
 from sigan.identity import Identity
+from sigan.nets.stylegan2 import Generator
 
 FACES, SEED = 8, 1000  # held aside; those of training have the run's seed itself
 
@@ -43,7 +45,7 @@ class Trials:
 
     def __init__(self, base: Base, loss: losses.PerceptualLoss, x: Tensor, seed: int = 0,
                  identity: Identity | None = None):
-        self.loss, self.identity, self._people = loss, identity or Identity(), None
+        self.loss, self.identity = loss, identity or Identity()
         count = len(x) * math.ceil(FACES / len(x))  # sorted values are compared: a multiple of the references
         self.ws = base.sample(count, seed=seed + SEED)
         self.spread = self._distributions(x)
@@ -52,25 +54,27 @@ class Trials:
         self.before = self._distance(y)
 
     @torch.no_grad()
-    def measure(self, generator: nn.Module) -> Trial:
+    def measure(self, generator: Generator) -> Trial:
         """The generator's pictures of the held-aside faces, measured."""
         y = self._drawn(generator)
         portraits = images.from_batch(y[:FACES])
-        distances = [self.identity.distance(before, self.identity.descriptor(portraits[k], points))
-                     for k, points, before in self.people]
+        now = [(before, self.identity.descriptor(portraits[k], points)) for k, points, before in self.people]
+        distances = [self.identity.distance(before, after) for before, after in now if after is not None]
         return Trial(self._distance(y), median(distances) if distances else None, len(distances), portraits)
 
-    @property
+    @cached_property
     def people(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """Number, landmarks [68,2] and descriptor [128] of each held-aside face that dlib finds."""
-        if self._people is None:
-            found = [(k, self.identity.landmarks(face)) for k, face in enumerate(self.faces)]
-            self._people = [(k, points, self.identity.descriptor(self.faces[k], points)) for k, points in found
-                            if points is not None]
-        return self._people
+        found = []
+        for k, face in enumerate(self.faces):
+            points = self.identity.landmarks(face)
+            descriptor = None if points is None else self.identity.descriptor(face, points)
+            if points is not None and descriptor is not None:
+                found.append((k, points, descriptor))
+        return found
 
     @torch.no_grad()
-    def _drawn(self, generator: nn.Module) -> Tensor:
+    def _drawn(self, generator: Generator) -> Tensor:
         return torch.cat(list(finetuning.draw(generator.synthesis, self.ws)))
 
     @torch.no_grad()

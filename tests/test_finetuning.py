@@ -40,14 +40,15 @@ def slow(base, run: finetuning.Finetuner) -> dict[str, torch.Tensor]:
             "statistics": 2 * losses.distribution_distance(drawn, run.spread)}
 
 
-@pytest.mark.parametrize("statistics", [0.0, 2.0])
+@pytest.mark.parametrize("asked", [{"style", "identity"}, {"style", "identity", "statistics"}, {"style", "statistics"}])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 6])
-def test_a_step_in_parts_has_the_gradient_of_separate_calls(tiny_base, chunk, statistics):
-    run = engine(tiny_base, chunk=chunk, statistics=statistics)
-    parts = run.step(*codes(tiny_base), lr=0.0)
+def test_a_step_in_parts_has_the_gradient_of_separate_calls(tiny_base, chunk, asked):
+    run = engine(tiny_base, chunk=chunk, statistics=2.0 * ("statistics" in asked))
+    ws, people, chosen = codes(tiny_base)
+    parts = run.step(ws, people, chosen if "identity" in asked else None, lr=0.0)
     found = gradients(run)
     run.optimiser.zero_grad()
-    terms = {name: term.sum() for name, term in slow(tiny_base, run).items() if statistics or name != "statistics"}
+    terms = {name: term.sum() for name, term in slow(tiny_base, run).items() if name in asked}
     sum(terms.values()).backward()
     assert parts == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
     expected = gradients(run)
@@ -81,6 +82,16 @@ def test_what_is_not_finite_changes_nothing(tiny_base):
     ws, people, chosen = codes(tiny_base)
     assert not all(map(torch.isfinite, map(torch.tensor, run.step(ws * torch.inf, people, chosen, lr=1.0).values())))
     assert all(torch.equal(value, before[name]) for name, value in run.synthesis.state_dict().items())
+
+
+def test_people_who_are_not_held_to_their_pictures_are_seen_by_the_finest_taps_alone(tiny_base):
+    run = engine(tiny_base)
+    ws, people, chosen = codes(tiny_base)
+    seen: list[int] = []
+    getattr(run.loss.net, "b8").register_forward_hook(lambda block, given, tap: seen.append(len(tap)))
+    run.step(ws, people, None, lr=0.0)
+    run.step(ws, people, chosen, lr=0.0)
+    assert seen == [K, K + P]
 
 
 def test_people_without_a_term_are_not_drawn(tiny_base):

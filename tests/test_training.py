@@ -88,6 +88,25 @@ def test_lambda_scales_the_identity_term(tiny_base, references):
     assert high.parts["identity"] == pytest.approx(10 * low.parts["identity"], abs=1e-7)
 
 
+def test_the_identity_term_every_second_step_weighs_twice(tiny_base, references):
+    photos = [np.full((32, 32, 3), 90, np.uint8)]
+    runs = (StyleTrainer(references, TrainConfig(device="cpu", steps=3, lr=1e-9, measure=0, identity_every=k), tiny_base,
+                         photos) for k in (1, 2))
+    every, second = (list(run.steps()) for run in runs)
+    assert ["identity" in step.parts for step in second] == [True, False, True]
+    for k in (0, 2):
+        assert second[k].parts["identity"] == pytest.approx(2 * every[k].parts["identity"], rel=1e-4)
+    assert [step.parts["style"] for step in second] == pytest.approx([step.parts["style"] for step in every], rel=1e-4)
+
+
+def test_layers_coarser_than_train_from_stay(tiny_base, references):
+    run = trainer(tiny_base, references, train_from=16, steps=1)
+    before = {name: p.detach().clone() for name, p in run.generator.synthesis.named_parameters()}
+    list(run.steps())
+    moved = {name for name, p in run.generator.synthesis.named_parameters() if not torch.equal(p, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"b16", "b32"}
+
+
 def test_photographs_take_the_place_of_drawn_people(tiny_base, references):
     photos = [np.full((32, 32, 3), 90, np.uint8)]
     run = StyleTrainer(references, TrainConfig(device="cpu", steps=1), base=tiny_base, photos=photos)
