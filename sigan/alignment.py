@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from sigan import images
 from sigan.cropping import check_frame, checked, crop, quad, side
-from sigan.detection import BOX_PIXELS, FINE_SIDE
+from sigan.detection import BOX_PIXELS, FINE_SIDE, span
 from sigan.detection import DlibAligner as DlibAligner
 from sigan.detection import Face as Face
 from sigan.errors import ConfigError, NoFaceError
 from sigan.pictures import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from sigan.detection import Aligner
 
 FACES = ("largest", "all")
 NO_FACE = ("fail", "middle")
@@ -28,6 +33,9 @@ UNUSUAL = {  # rungs of DlibAligner whose faces want a look
 }
 REMEDY = ("use --aligned if the picture is a cropped face already, choose another picture, tell where the face is "
           "(sigan align --landmarks FILE.json), or take its middle square (sigan align, stylize: --no-face middle)")
+
+
+View = tuple[np.ndarray, np.ndarray, int]  # a part of a picture, where it begins, and by what it is shrunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +71,14 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def align(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: DlibAligner | None = None,
-          aligned: bool = False, landmarks: np.ndarray | None = None, no_face: str = "fail") -> list[AlignedFace]:
+def align(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: Aligner | None = None,
+          aligned: bool = False, landmarks: ArrayLike | None = None, no_face: str = "fail") -> list[AlignedFace]:
     """The picture's largest face, or all from left to right, as uint8 [size,size,3] in FFHQ framing; see `find`."""
     return find(image, size, faces, aligner, aligned, landmarks, no_face).faces
 
 
-def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: DlibAligner | None = None,
-         aligned: bool = False, landmarks: np.ndarray | None = None, no_face: str = "fail") -> Found:
+def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest", aligner: Aligner | None = None,
+         aligned: bool = False, landmarks: ArrayLike | None = None, no_face: str = "fail") -> Found:
     """The picture's largest face, or all from left to right, as uint8 [size,size,3] in FFHQ framing, with notes.
 
     `aligned` takes the whole picture for the face (its middle square); `landmarks` float [68,2] replaces detection.
@@ -87,8 +95,7 @@ def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest"
         return Found([_middle(source, size)], 1, source.notes)
     if landmarks is not None:
         points = checked(landmarks).astype(np.float32)
-        box = tuple(float(v) for v in (*points.min(0), *points.max(0)))
-        return Found([_cut(source, Face(box, 1.0, points, "given"), size)], 1, source.notes)
+        return Found([_cut(source, Face(span(points), 1.0, points, "given"), size)], 1, source.notes)
     aligner = aligner or DlibAligner()
     factor = _factor(max(source.size), FINE_SIDE)
     view, origin = source.part(None, factor)
@@ -105,7 +112,7 @@ def find(image: np.ndarray | Path | str, size: int = 256, faces: str = "largest"
         chosen = [max(found, key=lambda face: (face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))]
     if len(found) > len(chosen):
         notes.append(f"{len(found)} faces, the largest taken; --faces all takes every one")
-    return Found([_cut(source, face, size, view, origin, factor, aligner) for face in chosen], len(found),
+    return Found([_cut(source, face, size, (view, origin, factor), aligner) for face in chosen], len(found),
                  (*source.notes, *notes))
 
 
@@ -121,21 +128,21 @@ def _moved(face: Face, origin: np.ndarray, factor: float) -> Face:
     return Face((left, top, right, bottom), face.score, points, face.rung)
 
 
-def _cut(source: Source, face: Face, size: int, view: np.ndarray | None = None, origin: Sequence[int] = (0, 0),
-         factor: int = 0, aligner: DlibAligner | None = None) -> AlignedFace:
-    """The face from `view` where that is fine enough, else from a finer part, in which its landmarks are read again."""
+def _cut(source: Source, face: Face, size: int, seen: View | None = None,
+         aligner: Aligner | None = None) -> AlignedFace:
+    """The face from what was `seen` where that is fine enough, else from a finer part, in which it is marked again."""
     frame = quad(face.landmarks)
     check_frame(frame, source.size)
     needed = _factor(side(frame), 2 * max(size, BOX_PIXELS))
-    if view is None or needed < factor:
+    if seen is None or needed < seen[2]:
         room = ROOM * side(frame)
         view, origin = source.part((*(frame.min(0) - room), *(frame.max(0) + room)), needed)
-        again = getattr(aligner, "landmarks", None)
-        if again and needed < factor:
-            seen = again(view, tuple(((np.reshape(face.box, (2, 2)) - origin) / needed).ravel()))
-            face = Face(face.box, face.score, np.float32((seen + 0.5) * needed + origin - 0.5), face.rung)
+        if again := getattr(aligner, "landmarks", None):
+            points = again(view, tuple(((np.reshape(face.box, (2, 2)) - origin) / needed).ravel()))
+            face = Face(face.box, face.score, np.float32((points + 0.5) * needed + origin - 0.5), face.rung)
             frame = quad(face.landmarks)
-        factor = needed
+        seen = view, origin, needed
+    view, origin, factor = seen
     return AlignedFace(crop(view, (frame + 0.5 - origin) / factor - 0.5, size), frame, face)
 
 

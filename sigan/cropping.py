@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image, ImageFilter
 
 from sigan.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 POINTS = 68
 EYE_LEFT, EYE_RIGHT, MOUTH_CORNERS = slice(36, 42), slice(42, 48), (48, 54)  # iBUG 68 points, the sitter's right first
@@ -30,7 +35,7 @@ def quad(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y]).astype(np.float32)
 
 
-def checked(landmarks: np.ndarray) -> np.ndarray:
+def checked(landmarks: ArrayLike) -> np.ndarray:
     """Landmarks as float64 [68,2]; InputError where they are not 68 finite points."""
     try:
         landmarks = np.asarray(landmarks, np.float64)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class Face:
     rung: str
 
 
+class Aligner(Protocol):
+    """What `sigan.aligners` holds; DlibAligner's `landmarks` and `find_framed` are used where an aligner has them."""
+
+    def find(self, image: np.ndarray, every: bool = False) -> list[Face]:
+        """The faces of uint8 [H,W,3] from left to right, or none."""
+        ...
+
+
 class DlibAligner:
     """Finds faces with dlib: a ladder of detectors, then the 68-point predictor. Loads its weights on first use.
 
@@ -46,7 +55,7 @@ class DlibAligner:
     """
 
     def __init__(self) -> None:
-        self._loaded: dict[str, object] = {}
+        self._loaded: dict[str, Any] = {}  # dlib tells no types
         self._lock = threading.Lock()  # dlib's HOG detector keeps its pyramid inside: one picture at a time
 
     def find(self, image: np.ndarray, every: bool = False) -> list[Face]:
@@ -112,7 +121,7 @@ class DlibAligner:
         turned = {k: np.ascontiguousarray(np.rot90(image, k)) for k in (1, 2, 3)}
         seen = {k: self._hog(turned[k], DETECT_SIDE, TURNED_SCORE) for k in turned}
         k = max(seen, key=lambda k: max((score for _, score in seen[k]), default=-1))
-        return [(_span(_unturned(np.reshape(box, (2, 2)), image.shape, k)), score, _unturned(points, image.shape, k))
+        return [(span(_unturned(np.reshape(box, (2, 2)), image.shape, k)), score, _unturned(points, image.shape, k))
                 for box, score, points in self._marked(turned[k], seen[k])]
 
     def _cnn(self, image: np.ndarray) -> list[Seen]:
@@ -129,12 +138,12 @@ class DlibAligner:
     def _marked(self, image: np.ndarray, seen: Sequence[Seen]) -> list[Marked]:
         return [(box, score, self.landmarks(image, box)) for box, score in seen]
 
-    def _load(self, name: str, build: Callable[[str], object]):
+    def _load(self, name: str, build: Callable[[str], Any]) -> Any:
         if name not in self._loaded:
             self._loaded[name] = build(str(model_path(name)) if name else "")
         return self._loaded[name]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[DlibAligner], tuple[()]]:
         return type(self), ()  # dlib's objects stay behind; the copy loads its own
 
 
@@ -148,7 +157,7 @@ def model_path(name: str) -> Path:
     return path
 
 
-def _unscaled(rectangles: Sequence, scores: Sequence[float], scale: tuple[float, float]) -> list[Seen]:
+def _unscaled(rectangles: Sequence[Any], scores: Sequence[float], scale: tuple[float, float]) -> list[Seen]:
     """Boxes of the scaled picture in pixels of the whole one, the best first."""
     sx, sy = scale
     boxes = [(r.left() / sx, r.top() / sy, (r.right() + 1) / sx, (r.bottom() + 1) / sy) for r in rectangles]
@@ -164,8 +173,10 @@ def _unturned(points: np.ndarray, shape: tuple[int, ...], k: int) -> np.ndarray:
     return points
 
 
-def _span(points: np.ndarray) -> Box:
-    return tuple(float(v) for v in (*points.min(0), *points.max(0)))
+def span(points: np.ndarray) -> Box:
+    """The box around points [M,2]."""
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    return left, top, right, bottom
 
 
 def _plausible(face: Face) -> bool:

@@ -43,10 +43,13 @@ def give(file: int, place: int) -> None:
 
 def hold(file: int) -> bool:
     """Whether locks on this file are more than granted: another process can tell that it is not alone."""
+    if fcntl is None:
+        return False
     try:
-        return fcntl is not None and _set(file, 0, fcntl.F_UNLCK, False) is None
+        _set(file, 0, fcntl.F_UNLCK, False)
     except OSError:
         return False
+    return True
 
 
 def _set(file: int, place: int, kind: int, wait: bool) -> None:

@@ -12,9 +12,10 @@ import re
 import stat
 import struct
 import unicodedata
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from sigan.errors import PackError
 
@@ -38,6 +39,9 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, halves of characte
 # Marks that show words in another order than they stand (https://trojansource.codes)
 REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+Object = dict[str, Any]  # of JSON
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class PackManifest:
@@ -48,7 +52,7 @@ class PackManifest:
     base_hash: str  # sha256 of the base generator's file, hex
     base_resolution: int
     recipe: str
-    config: dict
+    config: Object
     seed: int
     steps: int
     references: int
@@ -60,7 +64,7 @@ class PackManifest:
     card: str = ""
     base_licence: str = ""  # of the base it was tuned from: a pack derives from it
     references_licence: str = ""  # as whoever trained it declares; "" is not declared
-    figures: dict = field(default_factory=dict)  # measured when it was trained (docs/style-packs.md)
+    figures: Object = field(default_factory=dict)  # measured when it was trained (docs/style-packs.md)
     made_with: str = ""  # program and version
 
     def to_json(self) -> str:
@@ -80,7 +84,7 @@ class PackManifest:
             if field_.name not in values:
                 required = field_.default is MISSING and field_.default_factory is MISSING
                 faults += [f"missing {field_.name}"] if required else []
-            elif fault := _fault(field_.name, field_.type, values[field_.name]):
+            elif fault := _fault(field_.name, str(field_.type), values[field_.name]):
                 faults.append(f"{field_.name} is {quoted(values[field_.name])}, {fault}")
         if faults:
             raise PackError(f"the pack's manifest is invalid: {'; '.join(faults[:8])}", FETCH_AGAIN)
@@ -88,18 +92,20 @@ class PackManifest:
 
 
 def _fault(name: str, kind: str, value: object) -> str:
-    """Why a field may not hold a value; "" when it may."""
-    if type(value) is not {"int": int, "str": str, "dict": dict}[kind]:
-        return f"not {kind}"
-    if kind == "int" and not (0 if name != "seed" else -MAX_INTEGER) <= value <= MAX_INTEGER:
-        return "out of range"
+    """Why a field of type `kind` may not hold a value; "" when it may."""
+    if kind == "int":
+        if type(value) is not int:
+            return "not int"
+        return "" if (0 if name != "seed" else -MAX_INTEGER) <= value <= MAX_INTEGER else "out of range"
+    if kind == "Object":
+        return _tree_fault(value) if type(value) is dict else "not dict"
+    if type(value) is not str:
+        return "not str"
     if name in ("name", "base") and not NAME.fullmatch(value):
         return "not letters, digits, '.', '_', '-'"
     if name == "base_hash" and not HASH.fullmatch(value):
         return "not 64 hexadecimal digits"
-    if kind == "str":
-        return _text_fault(value, MAX_CARD if name == "card" else MAX_TEXT, lines=name == "card")
-    return _tree_fault(value) if kind == "dict" else ""
+    return _text_fault(value, MAX_CARD if name == "card" else MAX_TEXT, lines=name == "card")
 
 
 def _text_fault(text: str, limit: int, lines: bool = False) -> str:
@@ -127,15 +133,16 @@ def quoted(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _parts(value: dict | list) -> list:
+def _parts(value: Object | list[object]) -> list[object]:
     return [*value.keys(), *value.values()] if isinstance(value, dict) else value
 
 
-def _tree_fault(tree: dict) -> str:
+def _tree_fault(tree: Object) -> str:
     """What is wrong with a dict of JSON values: too deep, too many, or text that cannot be shown."""
-    level, count = [tree], 0
+    level: list[object] = [tree]
+    count = 0
     for _ in range(MAX_DEPTH + 1):
-        below: list = []
+        below: list[object] = []
         for value in level:
             count += 1
             if isinstance(value, (dict, list)):
@@ -152,9 +159,9 @@ def _tree_fault(tree: dict) -> str:
     return f"nested deeper than {MAX_DEPTH}"
 
 
-def _json(text: str, what: str) -> dict:
+def _json(text: str, what: str) -> Object:
     """The object a JSON text holds, every key once. PackError otherwise, whatever the text."""
-    def once(pairs: list[tuple[str, object]]) -> dict:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise ValueError("a key stands twice")
@@ -221,7 +228,7 @@ def read_header(file: BinaryIO, size: int, tensors: bool = True) -> Header:
     return Header(metadata, _tensors(values, size - 8 - length) if tensors else {})
 
 
-def _tensors(values: dict, size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _tensors(values: Object, size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor; they lie end to end in `size` bytes."""
     if len(values) > MAX_TENSORS:
         raise _broken(f"it has {len(values)} tensors, and no pack more than {MAX_TENSORS}")
@@ -295,7 +302,7 @@ def preview(path: str | Path) -> bytes | None:
     return _header_of(path, lambda header: header.preview)
 
 
-def _header_of(path: str | Path, part):
+def _header_of(path: str | Path, part: Callable[[Header], T]) -> T:
     file, size = open_pack(path)
     with file:
         try:

@@ -37,7 +37,7 @@ def head(image: np.ndarray, landmarks: np.ndarray | None = None, others: Sequenc
     which are left out.
     """
     side = min(MASK_SIDE, len(image))
-    small = image if len(image) == side else np.asarray(Image.fromarray(image).resize((side, side), Image.BOX))
+    small = image if len(image) == side else _shrunk(Image.fromarray(image), side)
     scale = side / len(image)
 
     def region(points: np.ndarray, oval: tuple[float, float, float], softness: float) -> np.ndarray:
@@ -49,7 +49,7 @@ def head(image: np.ndarray, landmarks: np.ndarray | None = None, others: Sequenc
     face = region(points, FACE, 1 / 64)
     prior = (region(points, HEAD, 1 / 32) + region(points, HAIR, 1 / 24)) / 2
     prior = np.maximum(prior, face) * (1 - DOUBT) + DOUBT / 10
-    colours = np.float32(Image.fromarray(small).convert("YCbCr"))
+    colours = np.asarray(Image.fromarray(small).convert("YCbCr"), np.float32)
     mask = guided(_by_colour(colours, prior, face), colours[..., 0] / 255, max(2.0, side / 32), 1e-3)
     for other in others:
         mask *= 1 - region(np.asarray(other, np.float64)[:EARS], FACE, 1 / 64)
@@ -76,11 +76,15 @@ def _usual(side: int) -> np.ndarray:
     return np.concatenate([right, (right[:-1] * (-1, 1) + (1, 0))[::-1]]) * side - 0.5
 
 
+def _shrunk(img: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(img.resize((side, side), Image.Resampling.BOX))
+
+
 def _filled(polygon: np.ndarray, side: int, finer: int = 4) -> np.ndarray:
     """1 inside a polygon of pixel corners, 0 outside, shares of pixels between.  [side,side]"""
     canvas = Image.new("L", (side * finer, side * finer))
     ImageDraw.Draw(canvas).polygon([tuple(point * finer) for point in polygon], fill=255)
-    return np.float32(canvas.resize((side, side), Image.BOX)) / 255
+    return _shrunk(canvas, side).astype(np.float32) / 255
 
 
 def _by_colour(colours: np.ndarray, prior: np.ndarray, face: np.ndarray) -> np.ndarray:
