@@ -16,17 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from sigan import downloads, plugins, runtime, weights
 from sigan.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from sigan.nets.compact_encoder import CompactEncoder
     from sigan.nets.discriminator import Discriminator
+    from sigan.nets.e4e import E4eEncoder
     from sigan.nets.stylegan2 import Generator
+
+    Net = Generator | Discriminator | CompactEncoder | E4eEncoder
 
 log = logging.getLogger(__name__)
 GROUP = "sigan.bases"
@@ -49,7 +53,7 @@ class Missing:
     def __init__(self, base: str, part: str, remedy: str):
         self.base, self.part, self.remedy = base, part, remedy
 
-    def __call__(self, *args: Any, **kwargs: Any):
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise WeightsError(f"base '{self.base}' has no {self.part}", self.remedy)
 
 
@@ -108,7 +112,7 @@ class BaseFacts:
     values: dict[str, int]
     bytes: int
     encoder: str  # its kind
-    sources: list[dict]
+    sources: list[dict[str, Any]]
 
 
 # ---- which there are
@@ -138,10 +142,15 @@ def find(name: str) -> Path:
         if name == "ffhq":
             raise WeightsError("base 'ffhq' is not here",
                                "`sigan bases pull ffhq`, or `sigan bases import FILE` with a file fetched by hand")
-    return plugins.load(GROUP, name)()
+    bring = plugins.load(GROUP, name)
+    folder = bring() if callable(bring) else None
+    if not isinstance(folder, (str, Path)):
+        plugin = plugins.find(GROUP, name)
+        raise ConfigError(f"{plugin} gives no folder", plugin.remedy())
+    return Path(folder)
 
 
-def record(folder: Path) -> dict:
+def record(folder: Path) -> dict[str, Any]:
     """The content of an imported base's `base.json`; empty for a package's. WeightsError when it is damaged."""
     try:
         known = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -182,7 +191,7 @@ def facts(name: str) -> BaseFacts:
         texts["encoder"].get("kind", "encoder") if "encoder" in texts else "none", known.get("sources", []))
 
 
-def _values(header: dict) -> int:
+def _values(header: dict[str, Any]) -> int:
     total = 0
     for key, tensor in header.items():
         if key != "__metadata__":
@@ -193,14 +202,14 @@ def _values(header: dict) -> int:
     return total
 
 
-def _parts(folder: Path, known: dict) -> list[str]:
+def _parts(folder: Path, known: dict[str, Any]) -> list[str]:
     """The nets a base has; one without a record has an encoder, too, and may lack a discriminator."""
     if known:
         return [part for part in NETS if part in known["files"]]
     return [part for part in NETS if part != "discriminator" or (folder / "discriminator.safetensors").exists()]
 
 
-def _hash(folder: Path, known: dict) -> str:
+def _hash(folder: Path, known: dict[str, Any]) -> str:
     """The sha256 of the generator's file; taken from the record as long as the file is as it was recorded."""
     path = folder / "generator.safetensors"
     try:
@@ -235,26 +244,33 @@ def load(name: str = "mini", device: torch.device | str = "cpu") -> Base:
     folder = find(name)
     known = record(folder)
     present = _parts(folder, known)
-    nets, texts = dict.fromkeys(NETS), {}
-    for part in present:
-        nets[part], texts[part] = _read(folder / f"{part}.safetensors", part)
-        nets[part].to(device)
-    if nets["encoder"] is None:
-        hint = f"import one that belongs to it: `sigan bases import FILE --name {name}`"
-        nets["encoder"] = Missing(name, "encoder", hint)
-    base = Base(name, **nets, hash=_hash(folder, known), licence=texts["generator"].get("licence", ""),
-                device=torch.device(device), alignment={**ALIGNMENT, **known.get("alignment", {})})
+    generator, text = _read(folder, "generator")
+    discriminator = _read(folder, "discriminator")[0].to(device) if "discriminator" in present else None
+    encoder = _read(folder, "encoder")[0].to(device) if "encoder" in present else Missing(
+        name, "encoder", f"import one that belongs to it: `sigan bases import FILE --name {name}`")
+    base = Base(name, generator.to(device), discriminator, encoder, _hash(folder, known), text.get("licence", ""),
+                torch.device(device), {**ALIGNMENT, **known.get("alignment", {})})
     log.info("base %s: %d², hash %s…, on %s", name, base.resolution, base.hash[:12], base.device)
     return base
 
 
-def read_net(path: Path, part: str) -> tuple[nn.Module, str, str]:
+def read_net(path: Path, part: str) -> tuple[Net, str, str]:
     """The net in a file, the file's sha256 and the stated licence. One WeightsError lists all that does not fit."""
-    net, text = _read(path, part)
+    net, text = _read_file(path, part)
     return net, downloads.sha256(path), text.get("licence", "")
 
 
-def _read(path: Path, part: str) -> tuple[nn.Module, dict[str, str]]:
+@overload
+def _read(folder: Path, part: Literal["generator"]) -> tuple[Generator, dict[str, str]]: ...
+@overload
+def _read(folder: Path, part: Literal["discriminator"]) -> tuple[Discriminator, dict[str, str]]: ...
+@overload
+def _read(folder: Path, part: Literal["encoder"]) -> tuple[CompactEncoder | E4eEncoder, dict[str, str]]: ...
+def _read(folder: Path, part: str) -> tuple[Net, dict[str, str]]:
+    return _read_file(folder / f"{part}.safetensors", part)
+
+
+def _read_file(path: Path, part: str) -> tuple[Net, dict[str, str]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -279,7 +295,7 @@ def _read(path: Path, part: str) -> tuple[nn.Module, dict[str, str]]:
     return net.eval().requires_grad_(False), text
 
 
-def write_net(net: nn.Module, path: Path, licence: str, half: bool = True) -> None:
+def write_net(net: Net, path: Path, licence: str, half: bool = True) -> None:
     """Saves a net as `read_net` reads it, in fp16 unless told otherwise."""
     from safetensors.torch import save
 

@@ -7,7 +7,7 @@ A tree is made of dict, list, tuple, str, numbers, `pickles.Record` and `tensors
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def _archive(data: memoryview, source: str) -> Any:
     return load(found[pickled[0]], _allowed(), source, persistent=persistent)[0]
 
 
-def _some(names) -> str:
+def _some(names: Collection[str]) -> str:
     shown = [ascii(name)[1:-1][:60] for name in list(names)[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if shown else "nothing"
 
@@ -148,7 +148,8 @@ def _pickles(data: memoryview, source: str) -> Any:
 
 def _stream(data: memoryview, at: int, source: str, budget: Budget) -> Any:
     """PyTorch's older format after its first number: version, machine, tree, keys of the storages, their bytes."""
-    allowed, storages = _allowed(nested=False), {}
+    allowed = _allowed(nested=False)
+    storages: dict[str, tensors.Storage] = {}
 
     def persistent(key: Any) -> tensors.Storage:
         storage, name = tensors.declared(key)
@@ -186,7 +187,7 @@ def _from_bytes(budget: Budget, raw: memoryview) -> tensors.Storage:
 
 # ---- names that pickles may use: Python's
 
-def _mapping(budget: Budget, items: Any = ()) -> dict:
+def _mapping(budget: Budget, items: Any = ()) -> dict[Any, Any]:
     """An OrderedDict or its like, from nothing, pairs or a dict."""
     pairs = list(items.items()) if isinstance(items, dict) else items
     if not isinstance(pairs, (list, tuple)):
@@ -195,7 +196,7 @@ def _mapping(budget: Budget, items: Any = ()) -> dict:
     return {plain_key(key): value for key, value in pairs}
 
 
-def _set(budget: Budget, items: Any = ()) -> set:
+def _set(budget: Budget, items: Any = ()) -> set[Any]:
     if not isinstance(items, (list, tuple)):
         raise TypeError(f"a set made of a {type(items).__name__}")
     budget.spend(len(items))
@@ -210,7 +211,7 @@ def _bytes(budget: Budget, text: str, encoding: str) -> memoryview:
     return memoryview(text.encode("latin-1"))
 
 
-def _reconstructed(budget: Budget, kind: Kind, base: Any, state: Any) -> Record:
+def _reconstructed(budget: Budget, kind: Kind | Refused, base: Any, state: Any) -> Record | Refused:
     """What copyreg rebuilds objects of protocols 0 and 1 with."""
     if isinstance(kind, Refused):
         return kind
@@ -239,7 +240,7 @@ PLAIN: dict[str, Kind | Callable[..., Any]] = {
 
 # ---- and NVIDIA's
 
-def _persistent(budget: Budget, meta: dict) -> Record:
+def _persistent(budget: Budget, meta: dict[str, Any]) -> Record:
     """An object that carries its own source, which is left alone: its class and attributes."""
     if not isinstance(meta["class_name"], str):
         raise TypeError("a class without a name")

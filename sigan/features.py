@@ -9,7 +9,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ SQUEEZENET_SIDE = 256  # pixels; larger pictures are shrunk to it
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's models
 CAFFE_MEAN = (104.0, 117.0, 123.0)  # of Caffe's, in the order blue, green, red
 CACHE = "features.sqlite"
+Net = TypeVar("Net", bound=torch.nn.Module)
 
 
 class Extractor(Protocol):
@@ -94,9 +95,9 @@ class BaseFeatures:
     """What a base's own net sees: the mean over layers of its encoder's codes, or its discriminator's last features."""
 
     def __init__(self, base: Base, part: str) -> None:
-        if part == "discriminator" and base.discriminator is None:
+        self.base, self.discriminator = base, base.discriminator if part == "discriminator" else None
+        if part == "discriminator" and self.discriminator is None:
             raise ConfigError(f"the base {base.name} has no discriminator", "choose other --features, such as encoder")
-        self.base, self.part = base, part
         self.name = f"{part} of {base.name}"
         self.resize = f"{base.resolution} px, Lanczos"
         self.key = f"{part}:{base.name}:{base.hash}"
@@ -104,9 +105,9 @@ class BaseFeatures:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         x = images.to_batch([images.resize(image, self.base.resolution)], self.base.device)
         with torch.inference_mode():
-            if self.part == "encoder":
+            if self.discriminator is None:
                 return self.base.encoder(x, 1.0)[0].mean(0).cpu().numpy()
-            return self.base.discriminator.features(x)[-1][0].mean((1, 2)).cpu().numpy()
+            return self.discriminator.features(x)[-1][0].mean((1, 2)).cpu().numpy()
 
 
 def load(name: str, *, identity: Identity, base: Callable[[], Base], device: torch.device | str = "cpu") -> Extractor:
@@ -124,14 +125,19 @@ def load(name: str, *, identity: Identity, base: Callable[[], Base], device: tor
     path = Path(file) if file else weights.path("fid-inception" if kind == "inception" else kind)
     state, content = checkpoints.read_state(path), path.read_bytes()
     key = f"{kind}:{hashlib.sha256(content).hexdigest()}"
-    net: torch.nn.Module = Inception() if kind == "inception" else SqueezeNet()
-    heads = ("fc.", "classifier.")  # what comes after the features is not used
-    weights.load_strict(net, {k: v.float() if v.is_floating_point() else v for k, v in state.items()
-                              if not k.startswith(heads)}, str(path), "name a file of these weights")
     if kind == "inception":
-        return InceptionFeatures(net, key, device)
+        return InceptionFeatures(_filled(Inception(), state, path), key, device)
     about = weights.metadata(content) if path.suffix == ".safetensors" else {}
+    net = _filled(SqueezeNet(), state, path)
     return SqueezeNetFeatures(net, key, about.get("input", "").startswith("BGR"), device)
+
+
+def _filled(net: Net, state: dict[str, torch.Tensor], path: Path) -> Net:
+    """The net with a file's weights; what comes after the features is not used."""
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()
+             if not k.startswith(("fc.", "classifier."))}
+    weights.load_strict(net, state, str(path), "name a file of these weights")
+    return net
 
 
 # ---- the cache

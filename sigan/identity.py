@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,9 @@ from PIL import Image
 from sigan.alignment import AlignedFace, DlibAligner, Face
 from sigan.detection import CLEAR_SCORE, model_path
 from sigan.errors import NoFaceError
+
+if TYPE_CHECKING:
+    from sigan.detection import Aligner
 
 MODEL = "dlib_face_recognition_resnet_model_v1.dat"
 MIN_SIDE = 256  # smaller pictures are enlarged before a descriptor is taken
@@ -27,10 +31,14 @@ class Likeness:
 class Identity:
     """dlib's 128-number face descriptor (King 2017), loaded on first use; weights as in `detection.model_path`."""
 
-    def __init__(self, aligner: DlibAligner | None = None) -> None:
-        self.aligner = aligner or DlibAligner()
-        self._model = None
+    def __init__(self, aligner: Aligner | None = None) -> None:
+        self.aligner: Aligner = aligner or DlibAligner()
+        self._model: Any = None  # dlib tells no types
 
+    @overload
+    def descriptor(self, image: np.ndarray) -> np.ndarray | None: ...
+    @overload
+    def descriptor(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray: ...
     def descriptor(self, image: np.ndarray, landmarks: np.ndarray | None = None) -> np.ndarray | None:
         """float64 [128] of the framed face of uint8 [H,W,3], or of that at `landmarks` [68,2]; None without face."""
         import dlib
@@ -63,8 +71,8 @@ class Identity:
         inside = on_size(expected, len(source.image), len(output))
         face = self.find(output)
         found = face is not None and offset(face.landmarks, inside) < FAR * len(output)
-        return Likeness(self.distance(self.descriptor(source.image, expected),
-                                      self.descriptor(output, face.landmarks if found else inside)), found)
+        points = face.landmarks if face is not None and found else inside
+        return Likeness(self.distance(self.descriptor(source.image, expected), self.descriptor(output, points)), found)
 
     def find(self, image: np.ndarray) -> Face | None:
         """The face of a framed picture, uint8 [H,W,3], in its pixels; None where there is none."""

@@ -47,6 +47,13 @@ def test_sixteen_bits_round_and_no_more(folder, tiny_base):
         assert torch.equal(value, tiny_base.generator.state_dict()[key].half())
 
 
+@pytest.mark.parametrize("brought", [lambda: None, "no function"])
+def test_a_package_that_brings_no_folder_is_named(monkeypatch, brought):
+    monkeypatch.setattr(plugins, "load", lambda group, name: brought)
+    with pytest.raises(ConfigError, match="'mini' of package sigan.* gives no folder"):
+        bases.find("mini")
+
+
 def test_a_missing_file_is_named(folder):
     (folder / "encoder.safetensors").unlink()
     with pytest.raises(WeightsError, match="encoder.safetensors"):

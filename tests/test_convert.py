@@ -178,6 +178,13 @@ def test_state_dicts_that_nothing_is_wrapped_around(g, d, tmp_path):
     assert_is(convert.read(tmp_path / "nvidia.pt").parts["generator"], g)
 
 
+@pytest.mark.parametrize("known", ["mapping.fc0.weight", "final_conv.0.weight", "input.input"])
+def test_a_state_dict_whose_keys_are_no_text_is_refused(tmp_path, known):
+    torch.save({known: torch.zeros(8, 8), 7: torch.zeros(8)}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="not a state dict"):
+        convert.read(tmp_path / "w.pt")
+
+
 def test_what_we_saved_is_read_again(g, d, e, tmp_path):
     """Imported, written in our form, and read: nothing has changed."""
     for net, part in ((g, "generator"), (d, "discriminator"), (e, "encoder")):

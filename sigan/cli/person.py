@@ -66,5 +66,5 @@ def _likeness(face: AlignedFace, before: np.ndarray, after: np.ndarray) -> dict[
     if points is None:
         return None
     mine, *drawn = (identity.descriptor(picture, points) for picture in (face.image, before, after))
-    distances = [identity.distance(mine, other) for other in drawn]  # type: ignore[arg-type]  # the points are known
+    distances = [identity.distance(mine, other) for other in drawn]
     return {"before": round(distances[0], 4), "after": round(distances[1], 4)}

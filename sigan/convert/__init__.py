@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sigan import checkpoints
 from sigan.convert import e4e, nvidia, rosinality
 from sigan.convert.foreign import READS, Foreign, Part, facts, shown
@@ -47,7 +49,7 @@ def _latent(tree: Any, source: str) -> Foreign:
     return Foreign("latent", {"ws": Part("ws", config, {"ws": ws}, "ws")}, {**config, "notes": []})
 
 
-def _sigan(tree: dict, metadata: dict[str, str], source: str) -> Foreign:
+def _sigan(tree: dict[str, Tensor], metadata: dict[str, str], source: str) -> Foreign:
     kind = metadata.get("kind", "")
     net = "encoder" if kind == "e4e" else kind
     if net not in ("generator", "discriminator", "encoder"):

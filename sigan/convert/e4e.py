@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sigan.convert import keys, rosinality
-from sigan.convert.foreign import Foreign, facts, last, named_state, shown, size, translated
+from sigan.convert.foreign import Foreign, Tree, facts, last, named_state, shown, size, translated
 from sigan.errors import WeightsError
 from sigan.pickles import Record
 from sigan.tensors import StoredTensor
@@ -15,14 +15,15 @@ from sigan.tensors import StoredTensor
 TAKE = "take e4e_ffhq_encode.pt"
 
 
-def read(tree: dict, source: str) -> Foreign:
+def read(tree: Tree, source: str) -> Foreign:
     """A checkpoint with `state_dict`, whose keys begin with `encoder.` and `decoder.`, and `latent_avg`."""
     options = tree.get("opts")
     options = options.state if isinstance(options, Record) else options
     kind = options.get("encoder_type") if isinstance(options, dict) else None
     if isinstance(kind, str) and kind != "Encoder4Editing":
         raise WeightsError(f"{source} is an encoder of the type {ascii(kind)[:80]}, not e4e's Encoder4Editing", TAKE)
-    nets: dict[str, dict] = {}
+    nets: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for key, value in named_state(tree["state_dict"], source, "state_dict").items():
         net, _, name = key.partition(".")
         nets.setdefault(net, {})[name] = value
@@ -37,7 +38,7 @@ def read(tree: dict, source: str) -> Foreign:
              "input_resolution": 16 * 2 ** min(1 + last(state, r"styles\.0\.convs\.(\d+)\.") // 2, 8)}
     encoder = translated("encoder", state, keys.e4e_encoder, sizes, "e4e's layout", source,
                          (".num_batches_tracked",), given=("w_avg",))
-    mean, notes = tree.get("latent_avg"), []
+    mean = tree.get("latent_avg")
     encoder.state["w_avg"] = _mean_codes(mean, count, encoder.config["w_dim"], source)
     parts = {"encoder": encoder}
     if "decoder" in nets:

@@ -22,6 +22,8 @@ MAX_WIDTH, MAX_LAYERS = 2048, 32  # of codes and channels, of the mapping: a fil
 NETS = {"generator": (Generator, GeneratorConfig), "discriminator": (Discriminator, DiscriminatorConfig),
         "encoder": (E4eEncoder, E4eConfig)}
 
+Tree = dict[object, object]  # of a file: its keys are text once `named_state` has seen them
+
 
 @dataclass(frozen=True)
 class Part:

@@ -57,10 +57,11 @@ def translate(state: Mapping[str, Any], table: Table, net: nn.Module, what: str,
     found = {key: getattr(value, "shape", None) for key, value in state.items() if not key.endswith(constants)}
     faults = [f"missing {key}" for key in sorted(set(wanted) - set(found))]
     faults += [f"unexpected {ascii(key)[1:-1][:100]}" for key in sorted(set(found) - set(wanted))]
-    faults += [f"{key} is {'no tensor' if found[key] is None else list(found[key])}, not {list(wanted[key])}"
-               for key in sorted(set(found) & set(wanted)) if found[key] is None or tuple(found[key]) != wanted[key]]
-    faults += [f"{key} is of whole numbers" for key in sorted(set(found) & set(wanted))
-               if found[key] is not None and not state[key].dtype.is_floating_point]
+    both = [(key, found[key], wanted[key]) for key in sorted(set(found) & set(wanted))]
+    faults += [f"{key} is {'no tensor' if shape is None else list(shape)}, not {list(due)}"
+               for key, shape, due in both if shape is None or tuple(shape) != due]
+    faults += [f"{key} is of whole numbers" for key, shape, _ in both
+               if shape is not None and not state[key].dtype.is_floating_point]
     if len(faults) > MAX_FAULTS:
         faults[MAX_FAULTS:] = [f"and {len(faults) - MAX_FAULTS:,} more"]
     if faults:

@@ -10,7 +10,19 @@ from typing import Any
 import torch
 
 from sigan.convert import keys
-from sigan.convert.foreign import READS, Foreign, Part, channel_sizes, channels_by, facts, last, size, translated
+from sigan.convert.foreign import (
+    READS,
+    Foreign,
+    Part,
+    Tree,
+    channel_sizes,
+    channels_by,
+    facts,
+    last,
+    named_state,
+    size,
+    translated,
+)
 from sigan.errors import WeightsError
 from sigan.pickles import Record
 
@@ -20,7 +32,7 @@ MAX_DEPTH = 16  # of modules in modules
 ALIAS_FREE = re.compile(r"synthesis\.L(\d+)_(\d+)_(\d+)\.weight")  # layer, side, channels
 
 
-def read(tree: dict, source: str) -> Foreign:
+def read(tree: Tree, source: str) -> Foreign:
     """A checkpoint with `G_ema` and perhaps `D`."""
     parts = {"generator": _generator(*_module_state(tree["G_ema"], source), source)}
     if tree.get("D") is not None:
@@ -28,14 +40,14 @@ def read(tree: dict, source: str) -> Foreign:
     return Foreign("nvidia", parts, facts(parts["generator"], []))
 
 
-def read_state(tree: dict, source: str) -> Foreign:
+def read_state(tree: Tree, source: str) -> Foreign:
     """A generator's state dict that nothing is wrapped around."""
-    part = _generator(tree, 0.0, source)
+    part = _generator(named_state(tree, source, "the generator"), 0.0, source)
     notes = ["a state dict does not say whether its layers are clamped (`conv_clamp`): they are not"]
     return Foreign("nvidia", {"generator": part}, facts(part, notes))
 
 
-def _generator(state: dict, clamp: float, source: str) -> Part:
+def _generator(state: dict[str, Any], clamp: float, source: str) -> Part:
     _refuse_alias_free(state, source)
     if any(key.startswith("mapping.embed.") for key in state):
         raise WeightsError(f"{source} is a conditional generator, which draws by label", READS)
@@ -49,14 +61,14 @@ def _clamped(part: Part, limit: float) -> Part:
     return replace(part, config={**part.config, "conv_clamp": limit})
 
 
-def _discriminator(state: dict, clamp: float, source: str) -> Part:
+def _discriminator(state: dict[str, Any], clamp: float, source: str) -> Part:
     channels = {r // 2: c for r, c in channels_by(state, r"b(\d+)\.conv1\.bias").items()}
     channels |= channels_by(state, r"b(\d+)\.conv0\.bias")
     return _clamped(translated("discriminator", state, keys.nvidia_discriminator, channel_sizes(channels), LAYOUT,
                                source, CONSTANTS), clamp)
 
 
-def _refuse_alias_free(state: dict, source: str) -> None:
+def _refuse_alias_free(state: dict[str, Any], source: str) -> None:
     """StyleGAN3 (arXiv 2106.12423) is named: T has 3x3 kernels, R, the rotation-equivariant one, 1x1."""
     layers = {int(match[1]): (int(match[2]), size(state, key, 3, 3)) for key in state
               if (match := ALIAS_FREE.fullmatch(key))}
@@ -98,7 +110,7 @@ def _module_state(module: Any, source: str) -> tuple[dict[str, Any], float]:
     return found, max(limits, default=0.0)
 
 
-def _members(state: dict, group: str) -> list[tuple[str, Any]]:
+def _members(state: Tree, group: str) -> list[tuple[str, Any]]:
     members = state.get(group)
     members = members.state if isinstance(members, Record) else members
     return [(str(name), value) for name, value in members.items()] if isinstance(members, dict) else []
@@ -111,7 +123,7 @@ def is_tensorflow(tree: Any) -> bool:
         isinstance(net, Record) and net.kind.startswith("dnnlib.tflib") for net in tree)
 
 
-def read_tensorflow(tree: tuple, source: str) -> Foreign:
+def read_tensorflow(tree: tuple[Any, ...], source: str) -> Foreign:
     """G, D and the averaged G, which alone is taken of the two."""
     state = _variables(tree[2], source)
     sizes = {**channel_sizes(channels_by(state, r"synthesis/(\d+)x\1/Conv1?/bias")),
@@ -133,8 +145,8 @@ def _variables(network: Any, source: str) -> dict[str, Any]:
     pending = [("", network, 0)]
     while pending:
         prefix, node, depth = pending.pop()
-        state = node.state if isinstance(node, Record) else None
-        variables = state.get("variables") if isinstance(state, dict) else None
+        state = node.state if isinstance(node, Record) and isinstance(node.state, dict) else {}
+        variables = state.get("variables")
         if not isinstance(variables, list) or depth > MAX_DEPTH or len(found) + len(pending) > 10_000:
             raise WeightsError(f"{source}: {ascii(prefix)[1:-1][:80] or 'the network'} has no variables", READS)
         for pair in variables:

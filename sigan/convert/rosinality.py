@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 
 from sigan.convert import keys
-from sigan.convert.foreign import READS, Foreign, Part, channel_sizes, facts, last, named_state, shown, size, translated
+from sigan.convert.foreign import (
+    READS,
+    Foreign,
+    Part,
+    Tree,
+    channel_sizes,
+    facts,
+    last,
+    named_state,
+    shown,
+    size,
+    translated,
+)
 from sigan.errors import WeightsError
 from sigan.nets.stylegan2 import GeneratorConfig, Mapping
 from sigan.nets.unfilled import Unfilled
@@ -21,7 +33,7 @@ DRAWS = 4096  # for a mean code that a file lacks (rosinality's own number)
 MAX_BLOCKS = 16
 
 
-def read(tree: dict, source: str) -> Foreign:
+def read(tree: Tree, source: str) -> Foreign:
     """A checkpoint with `g_ema` and perhaps `d`."""
     notes: list[str] = []
     parts = {"generator": generator(tree["g_ema"], tree.get("latent_avg"), source, notes)}
@@ -30,14 +42,14 @@ def read(tree: dict, source: str) -> Foreign:
     return Foreign("rosinality", parts, facts(parts["generator"], notes))
 
 
-def read_style(tree: dict, source: str) -> Foreign:
+def read_style(tree: Tree, source: str) -> Foreign:
     """A generator that JoJoGAN tuned, under `g` alone."""
     notes: list[str] = []
     part = generator(tree["g"], tree.get("latent_avg"), source, notes)
     return Foreign("jojogan-style", {"generator": part}, facts(part, notes))
 
 
-def read_discriminator(tree: dict, source: str) -> Foreign:
+def read_discriminator(tree: Tree, source: str) -> Foreign:
     """A discriminator's state dict that nothing is wrapped around."""
     part = discriminator(tree, source)
     return Foreign("rosinality", {"discriminator": part}, facts(part, []))
