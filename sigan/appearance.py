@@ -6,13 +6,16 @@ Letters: x a picture as numbers [D].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sigan import figures, images
 from sigan.figures import LOWER, Figure
 from sigan.metrics import REFERENCES, Sample, Tools
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SIDE = 128  # pixels; statistics are taken on pictures of this size, whatever theirs
 EDGE = 16  # of 255: a step of this height between neighbours is a line to the eye
@@ -52,7 +55,7 @@ def line_statistics(image: np.ndarray) -> np.ndarray:
     return np.array([100 * (steps > EDGE).mean(), 100 * (lab(small)[..., 0] < INK).mean(), 100 * steps.mean() / 255])
 
 
-def wasserstein(a: Sequence[float], b: Sequence[float]) -> float:
+def wasserstein(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
     """How far one set of numbers has to be moved, on average, to become the other (arXiv 1706.02151's W1)."""
     shares = np.unique(np.concatenate([np.linspace(0, 1, len(a) + 1), np.linspace(0, 1, len(b) + 1)]))
     middles = (shares[1:] + shares[:-1]) / 2
@@ -86,7 +89,7 @@ class Statistics:
             return None
         return float(np.abs(x - np.mean(self.references, 0)).mean())
 
-    def merge(self, other: Statistics) -> None:
+    def merge(self, other: Self) -> None:
         """Counts in results that another saw beside the same references."""
         self.results += other.results
 
@@ -157,7 +160,7 @@ class Copy:
         self.nearest.append(float(max(x @ y for y in self.references)))
         return self.nearest[-1]
 
-    def merge(self, other: Copy) -> None:
+    def merge(self, other: Self) -> None:
         """Counts in results that another saw beside the same references."""
         self.nearest += other.nearest
 

@@ -6,12 +6,16 @@ Their definitions are torch-fidelity's. Letters: a b features [N,D] and [M,D] of
 from __future__ import annotations
 
 import heapq
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sigan import figures
 from sigan.figures import LOWER, Figure
 from sigan.metrics import REFERENCES, Sample, Tools
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ENOUGH_FOR_FID = 2048  # pictures a side; with fewer than there are features the covariance is not of full rank
 KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020  # torch-fidelity's
@@ -95,9 +99,9 @@ class FeatureSet:
     def __init__(self, kept: int = KEPT) -> None:
         self.kept = kept
         self.n = 0
-        self._mean: np.ndarray | None = None
-        self._settled, self._order = 0, 0  # pictures in the moments, pictures offered to the sample
-        self._scatter: np.ndarray | None = None  # sum of the outer products of centred features
+        # Pictures, their mean, and the sum of the outer products of their centred features
+        self._moments: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._order = 0  # pictures offered to the sample
         self._waiting: list[np.ndarray] = []
         self._sample: list[tuple[int, int, np.ndarray]] = []  # a heap, the highest digest first
 
@@ -114,8 +118,8 @@ class FeatureSet:
         self._settle()
         other._settle()
         self.n += other.n
-        if other._mean is not None:
-            self._combine(other.n, other._mean, other._scatter)
+        if other._moments is not None:
+            self._combine(*other._moments)
         for rank, _, feature in other._sample:
             self._keep(rank, feature)
 
@@ -126,7 +130,10 @@ class FeatureSet:
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean [D] and unbiased covariance [D,D], float64, of all N > 1 pictures."""
         self._settle()
-        return self._mean, self._scatter / (self.n - 1)
+        if self._moments is None:
+            raise ValueError("no picture has been added")
+        n, mean, scatter = self._moments
+        return mean, scatter / (n - 1)
 
     def _keep(self, rank: int, feature: np.ndarray) -> None:
         self._order += 1  # decides between equal pictures
@@ -147,13 +154,13 @@ class FeatureSet:
 
     def _combine(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         """Moments of both parts (Chan 1979)."""
-        if self._mean is None:
-            self._settled, self._mean, self._scatter = n, mean, scatter.copy()
+        if self._moments is None:
+            self._moments = n, mean, scatter.copy()
             return
-        total, gap = self._settled + n, mean - self._mean
-        self._scatter += scatter + np.outer(gap, gap) * (self._settled * n / total)
-        self._mean = self._mean + gap * (n / total)
-        self._settled = total
+        settled, middle, total = self._moments
+        gap = mean - middle
+        total += scatter + np.outer(gap, gap) * (settled * n / (settled + n))  # in place
+        self._moments = settled + n, middle + gap * (n / (settled + n)), total
 
 
 class SetMetric:
@@ -174,16 +181,19 @@ class SetMetric:
         else:
             (self.references if sample.reference else self.results).add(feature, sample.digest)
 
-    def merge(self, other: SetMetric) -> None:
+    def merge(self, other: Self) -> None:
         """Counts in results that another saw beside the same references."""
         self.results.merge(other.results)
         self.missing[False] += other.missing[False]
 
     def compute(self) -> Figure:
         few = min(self.results.n, self.references.n) < 2
-        value = None if few else self.distance()
-        low, high = (None, None) if few else self.interval(value)
-        return Figure(self.name, value, self.results.n, self.better, low, high, missing=self.missing[False],
+        value: float | None = None
+        bounds: tuple[float, float] | tuple[None, None] = None, None
+        if not few:
+            value = self.distance()
+            bounds = self.interval(value)
+        return Figure(self.name, value, self.results.n, self.better, bounds[0], bounds[1], missing=self.missing[False],
                       references=self.references.n, features=self.features, resize=self.resize,
                       warnings=tuple(self._warnings(few)), details=self.details())
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sigan import alignment, features, images, plugins, stream
-from sigan.alignment import AlignedFace, DlibAligner
+from sigan.alignment import AlignedFace
 from sigan.errors import ConfigError, InputError, NoFaceError, SiganError
 from sigan.events import Failure
 from sigan.figures import Figure
 from sigan.identity import Identity, Likeness, misplaced, on_size
 from sigan.metrics import GROUP, INPUTS, REFERENCES, Metric, Sample, Tools, ssim
+
+if TYPE_CHECKING:
+    from sigan.detection import Aligner
 
 __all__ = ["EvalConfig", "Evaluation", "Identity", "Likeness", "Pair", "PairRecord", "evaluate", "match", "ssim",
            "summary"]
@@ -110,19 +114,19 @@ class Evaluation:
         given = {INPUTS: inputs, REFERENCES: references}
         kinds = self._kinds(given)
         results = stream.find_inputs(outputs)
-        self.paired = inputs is not None and any(kind.needs == INPUTS for kind in kinds)
         self.references = stream.find_inputs(references) if references is not None else []
         self.pairs = match(results, stream.find_inputs(inputs, out=outputs)) if inputs is not None else [
             Pair(item.path, None) for item in results]
-        self.metrics: list[Metric] = [kind(self.tools) for kind in kinds]
+        self.metrics = [self._metric(name, kind, given) for name, kind in kinds.items()]
+        self.paired = inputs is not None and any(metric.needs == INPUTS for metric in self.metrics)
         self.records: list[PairRecord] = []
         self._seen = Seen()
 
     def __len__(self) -> int:
         return len(self.references) + len(self.pairs)
 
-    def _kinds(self, given: dict[str, object]) -> list:
-        """What makes the metrics asked for; nothing of theirs is loaded yet."""
+    def _kinds(self, given: Mapping[str, object]) -> dict[str, object]:
+        """What makes the metrics asked for, by their names; nothing of theirs is loaded yet."""
         names = list(dict.fromkeys(self.config.metrics))
         if names == ["auto"]:
             names = [*(BY_INPUTS if given[INPUTS] else ()), *(BY_REFERENCES if given[REFERENCES] else ())]
@@ -131,11 +135,19 @@ class Evaluation:
         known = plugins.entries(GROUP)
         if unknown := [name for name in names if name not in known] or ([] if names else ["none"]):
             raise ConfigError(f"metric {', '.join(unknown)} is unknown", f"choose from {', '.join(known)}")
-        kinds = [(name, plugins.load(GROUP, name)) for name in names]
-        for name, kind in kinds:
-            if given[kind.needs] is None:
-                raise ConfigError(f"metric {name} compares results with {kind.needs}", f"give --{kind.needs} FOLDER")
-        return [kind for _, kind in kinds]
+        kinds = {name: plugins.load(GROUP, name) for name in names}
+        for name, kind in kinds.items():
+            if needs := getattr(kind, "needs", ""):  # a class says it; of a function, the metric that it makes
+                _check_given(name, needs, given)
+        return kinds
+
+    def _metric(self, name: str, kind: object, given: Mapping[str, object]) -> Metric:
+        metric = kind(self.tools) if callable(kind) else None
+        if not isinstance(metric, Metric):
+            plugin = plugins.find(GROUP, name)
+            raise ConfigError(f"{plugin} makes no metric", plugin.remedy())
+        _check_given(name, metric.needs, given)
+        return metric
 
     def __iter__(self) -> Iterator[PairRecord]:
         """The references that failed, and every result; each is measured as it passes."""
@@ -183,13 +195,13 @@ class Evaluation:
     def _record(self, pair: Pair) -> PairRecord:
         source, output = str(pair.source or ""), str(pair.output or "")
         alone = [metric for metric in self.metrics if metric.needs != INPUTS]
-        if not output or (self.paired and not source and not alone):
+        if pair.output is None or (self.paired and not source and not alone):
             lacking = "result" if source else "photograph"
             return PairRecord(source, output, error=Failure(
                 "MissingPair", f"{source or output}: it has no {lacking}",
                 "results pair with inputs of the same folder and stem"))
         try:
-            sample = self._sample(pair)
+            sample = self._sample(pair, pair.output)
         except SiganError as error:
             return PairRecord(source, output, error=_failure(error))
         values = {metric.name: value for metric in self.metrics
@@ -200,15 +212,15 @@ class Evaluation:
             "MissingPair", f"{output}: it has no photograph", "it counts among the results, not among the pairs"
         ) if lost else None)
 
-    def _sample(self, pair: Pair) -> Sample:
-        image = self._picture(pair.output, FRAMED)
+    def _sample(self, pair: Pair, output: Path) -> Sample:
+        image = self._picture(output, FRAMED)
         size = len(image)
         face = None
         if self.paired and pair.source:
             if image.shape[1] != size:
-                raise InputError(f"{pair.output}: {image.shape[1]} x {size} is not a square face",
+                raise InputError(f"{output}: {image.shape[1]} x {size} is not a square face",
                                  "evaluate aligned results, or let them be framed: --align")
-            face = self._photograph(pair, size)
+            face = self._photograph(pair.source, pair, size)
         digest = features.digest(image)
         sample = Sample(image, digest) if face is None else self._paired(pair, image, digest, face)
         self._seen.sides[image.shape[:2]] += 1
@@ -217,13 +229,14 @@ class Evaluation:
             self._seen.add("photographs", face.image)
         return sample
 
-    def _photograph(self, pair: Pair, size: int) -> AlignedFace:
-        faces = alignment.align(pair.source, size, "largest" if pair.index is None else "all", self.tools.aligner,
+    def _photograph(self, source: Path, pair: Pair, size: int) -> AlignedFace:
+        faces = alignment.align(source, size, "largest" if pair.index is None else "all", self.tools.aligner,
                                 self.config.aligned)
-        if (pair.index or 0) >= len(faces):
-            raise InputError(f"{pair.source}: {len(faces)} faces found, but {pair.output} is of face {pair.index + 1}",
+        index = pair.index or 0
+        if index >= len(faces):
+            raise InputError(f"{source}: {len(faces)} faces found, but {pair.output} is of face {index + 1}",
                              "stylize it again")
-        return faces[pair.index or 0]
+        return faces[index]
 
     def _paired(self, pair: Pair, image: np.ndarray, digest: str, source: AlignedFace) -> Sample:
         source_digest = features.digest(source.image)
@@ -240,8 +253,9 @@ class Evaluation:
     def pictures(self, record: PairRecord) -> tuple[np.ndarray | None, np.ndarray]:
         """The photograph (None without one) and the result of a record, as they were compared; read anew."""
         pair = next(pair for pair in self.pairs if str(pair.output) == record.output)
-        image = self._picture(pair.output, FRAMED)
-        return (self._photograph(pair, len(image)).image if self.paired and pair.source else None), image
+        image = self._picture(Path(record.output), FRAMED)
+        known = self.paired and pair.source
+        return (self._photograph(known, pair, len(image)).image if known else None), image
 
     def figures(self) -> list[Figure]:
         """One figure of each metric, of the results that have passed so far."""
@@ -254,10 +268,10 @@ class Evaluation:
 
 # ---- several processes
 
-_worker: Evaluation | None = None  # of a process that measures parts for another
+_worker: Evaluation  # of a process that measures parts for another, once it has begun
 
 
-def _begin(folders: tuple, config: EvalConfig, tools: Tools) -> None:
+def _begin(folders: tuple[str | Path, str | Path | None, str | Path | None], config: EvalConfig, tools: Tools) -> None:
     """Loads what a worker needs, and counts the references in."""
     import torch
 
@@ -318,6 +332,11 @@ class MisalignedPairError(InputError):
     """A result whose face is clearly elsewhere than its photograph's."""
 
 
+def _check_given(name: str, needs: str, given: Mapping[str, object]) -> None:
+    if given.get(needs) is None:
+        raise ConfigError(f"metric {name} compares results with {needs}", f"give --{needs} FOLDER")
+
+
 def _failure(error: SiganError) -> Failure:
     return Failure(type(error).__name__.removesuffix("Error") if isinstance(error, MisalignedPairError)
                    else type(error).__name__, error.message, error.hint)
@@ -330,7 +349,7 @@ def is_grey(image: np.ndarray) -> bool:
 
 
 def evaluate(outputs: str | Path, inputs: str | Path, metrics: Sequence[str] = BY_INPUTS, *, aligned: bool = False,
-             aligner: DlibAligner | None = None) -> Iterator[PairRecord]:
+             aligner: Aligner | None = None) -> Iterator[PairRecord]:
     """One record per pair of a result and the photograph of its name, which is first aligned to the result's size.
 
     `aligned`: the photographs are framed faces already. Missing sides and failures are records too. Errors:

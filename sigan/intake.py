@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -195,7 +195,7 @@ def _unlike(a: dict[str, Tensor], b: dict[str, Tensor]) -> str:
     return f"{average:.1%} apart" if average <= NEAR else OTHER
 
 
-def _store(folder: Path, parts: dict[str, Part], sources: list[dict], licence: str, overwrite: bool,
+def _store(folder: Path, parts: dict[str, Part], sources: list[dict[str, Any]], licence: str, overwrite: bool,
            notes: Sequence[str] = ()) -> Imported:
     """Writes the parts and those that the base has already into a new folder, then puts it in place."""
     old = bases.record(folder)
@@ -377,7 +377,8 @@ def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
     yield replace(made, notes=(*made.notes, *(() if keep else ("the downloads were deleted",))))
 
 
-def _first(alternatives: list[weights.WeightFile], urls: dict[str, str]) -> Iterator[Transfer]:
+def _first(alternatives: list[weights.WeightFile],
+           urls: dict[str, str]) -> Generator[Transfer, None, weights.WeightFile]:
     """Pulls the first file that can be had, and returns its entry; `urls` learns where from."""
     reasons: list[WeightsError] = []
     for wanted in alternatives:

@@ -8,23 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from sigan import features, figures, identity, images
-from sigan.alignment import DlibAligner, Face
+from sigan.alignment import Face
 from sigan.cropping import POINTS
 from sigan.errors import InputError
 from sigan.figures import HIGHER, LOWER, Figure
 from sigan.identity import Identity
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from sigan.bases import Base
+    from sigan.detection import Aligner
 
 GROUP = "sigan.metrics"
 INPUTS, REFERENCES = "inputs", "references"  # what a metric may need
 WINDOW, SIGMA, K1, K2, RANGE = 11, 1.5, 0.01, 0.03, 255  # Wang et al. 2004, section III C
+Distance = Callable[[np.ndarray, np.ndarray], float]  # of two pictures uint8 [R,R,3]
 OUTER_EYES = (36, 45)  # iBUG points; errors are told as a share of their distance (Sagonas 2013)
 
 
@@ -45,11 +49,26 @@ class Sample:
     face: Face | None = None
 
     @property
+    def photograph(self) -> np.ndarray:
+        """`source`, for metrics that are asked only where there is one."""
+        if self.source is None:
+            raise ValueError("a sample without its photograph")
+        return self.source
+
+    @property
+    def own(self) -> np.ndarray | None:
+        """The landmarks of the result's own face; None where none was found."""
+        if self.face is None or self.expected is None:
+            return None
+        near = identity.offset(self.face.landmarks, self.expected) < identity.FAR * len(self.image)
+        return self.face.landmarks if near else None
+
+    @property
     def found(self) -> bool:
-        return (self.face is not None and self.expected is not None and
-                identity.offset(self.face.landmarks, self.expected) < identity.FAR * len(self.image))
+        return self.own is not None
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Takes samples one at a time and holds no picture. Halves of a set, merged, compute what the whole would."""
 
@@ -61,7 +80,7 @@ class Metric(Protocol):
         """Counts a sample in; the picture's own figure, or None where only sets have one or it cannot be taken."""
         ...
 
-    def merge(self, other: Metric) -> None:
+    def merge(self, other: Self) -> None:
         """Counts in what another of the same kind has counted; both must have seen the same references or parts."""
         ...
 
@@ -77,13 +96,12 @@ class Tools:
                  identity: Identity | None = None) -> None:
         self.features_name, self.base_name, self.device = features, base, device
         self.identity = identity or Identity()
+        self._lpips: dict[str, Distance] = {}
 
-        self._lpips: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {}
-
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Tools], tuple[object, ...]]:
         return _rebuilt, (self.features_name, self.base_name, self.device, self.identity.aligner)  # loads its own
 
-    def __deepcopy__(self, memo: dict) -> Tools:
+    def __deepcopy__(self, memo: dict[int, object]) -> Tools:
         return self  # shared by the copies of a metric, as by metrics
 
     @cached_property
@@ -107,7 +125,7 @@ class Tools:
         return features.load(self.features_name, identity=self.identity, base=lambda: self.base,
                              device=runtime.resolve_device(self.device))
 
-    def lpips(self, trunk: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    def lpips(self, trunk: str) -> Distance:
         """LPIPS of two pictures. WeightsError where its trunk is not installed."""
         if trunk not in self._lpips:
             self._lpips[trunk] = lpips_distance(trunk, self.device)
@@ -124,24 +142,32 @@ class Tools:
             return None if face is None else np.concatenate([[face.score], face.box, face.landmarks.ravel()])
 
         known = self.cache.get(digest, "framed-face", look)
-        if known is None:
-            return None
-        return Face(tuple(map(float, known[1:5])), float(known[0]), known[5:].reshape(-1, 2), "framed")
+        return None if known is None else _face(known, "framed")
 
     def descriptor(self, image: np.ndarray, digest: str, landmarks: np.ndarray) -> np.ndarray:
         """dlib's [128] of the face at these landmarks."""
         key = f"dlib-at:{features.digest(np.float32(landmarks))}"
-        return self.cache.get(digest, key, lambda: self.identity.descriptor(image, landmarks))
+        return self.kept(digest, key, lambda: self.identity.descriptor(image, landmarks))
+
+    def kept(self, digest: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `compute` gives for the picture of this digest, remembered."""
+        known = self.cache.get(digest, key, compute)
+        return compute() if known is None else known  # an empty entry is a damaged one
 
 
-def _rebuilt(features: str, base: str, device: str, aligner: DlibAligner) -> Tools:
+def _face(numbers: np.ndarray, rung: str) -> Face:
+    score, left, top, right, bottom = map(float, numbers[:5])
+    return Face((left, top, right, bottom), score, numbers[5:].reshape(-1, 2), rung)
+
+
+def _rebuilt(features: str, base: str, device: str, aligner: Aligner) -> Tools:
     return Tools(features=features, base=base, device=device, identity=Identity(aligner))
 
 
 class RememberingAligner:
     """Finds what another aligner finds, and keeps it by the picture's content."""
 
-    def __init__(self, aligner: DlibAligner, cache: features.Cache) -> None:
+    def __init__(self, aligner: Aligner, cache: features.Cache) -> None:
         self.aligner, self.cache = aligner, cache
 
     def find(self, image: np.ndarray, every: bool = False) -> list[Face]:
@@ -152,8 +178,7 @@ class RememberingAligner:
 
         key = f"faces:{type(self.aligner).__qualname__}:{every}"
         known = self.cache.get(features.digest(image), key, look)
-        rows = [] if known is None else known.reshape(-1, 5 + 2 * POINTS)
-        return [Face(tuple(map(float, row[1:5])), float(row[0]), row[5:].reshape(-1, 2), "remembered") for row in rows]
+        return [] if known is None else [_face(row, "remembered") for row in known.reshape(-1, 5 + 2 * POINTS)]
 
 
 # ---- a mean over pairs
@@ -183,7 +208,7 @@ class PairMetric:
             self.values.append(value)
         return value
 
-    def merge(self, other: PairMetric) -> None:
+    def merge(self, other: Self) -> None:
         self.values += other.values
         self.missing += other.missing
 
@@ -237,7 +262,7 @@ class Ssim(PairMetric):
     color = False
 
     def measure(self, sample: Sample) -> float:
-        return ssim(sample.image, sample.source, self.color)
+        return ssim(sample.image, sample.photograph, self.color)
 
 
 class SsimColor(Ssim):
@@ -259,7 +284,7 @@ class Lpips(PairMetric):
         tools.lpips(self.trunk)  # what is missing is told before any work
 
     def measure(self, sample: Sample) -> float:
-        return self.tools.lpips(self.trunk)(sample.image, sample.source)
+        return self.tools.lpips(self.trunk)(sample.image, sample.photograph)
 
 
 class LpipsAlex(Lpips):
@@ -268,7 +293,7 @@ class LpipsAlex(Lpips):
     name, trunk = "lpips-alex", "alex"
 
 
-def lpips_distance(trunk: str, device: str = "cpu") -> Callable[[np.ndarray, np.ndarray], float]:
+def lpips_distance(trunk: str, device: str = "cpu") -> Distance:
     """LPIPS of two uint8 [R,R,3] pictures, `trunk` vgg or alex. WeightsError where the trunk is not installed."""
     import torch
 
@@ -301,13 +326,13 @@ class FaceIdentity(PairMetric):
     def measure(self, sample: Sample) -> float | None:
         if sample.expected is None:
             return None
-        self.unseen += not sample.found
-        points = sample.face.landmarks if sample.found else sample.expected
+        own = sample.own
+        self.unseen += own is None
         return self.tools.identity.distance(
-            self.tools.descriptor(sample.source, sample.source_digest, sample.expected),
-            self.tools.descriptor(sample.image, sample.digest, points))
+            self.tools.descriptor(sample.photograph, sample.source_digest, sample.expected),
+            self.tools.descriptor(sample.image, sample.digest, sample.expected if own is None else own))
 
-    def merge(self, other: FaceIdentity) -> None:
+    def merge(self, other: Self) -> None:
         super().merge(other)
         self.unseen += other.unseen
 
@@ -333,7 +358,8 @@ class Inversion(PairMetric):
         self.resize = f"{tools.base.resolution} px of {tools.base.name}"
 
     def measure(self, sample: Sample) -> float | None:
-        if sample.expected is None:
+        expected, own = sample.expected, sample.own
+        if expected is None:
             return None
         base, tools = self.tools.base, self.tools
 
@@ -341,17 +367,16 @@ class Inversion(PairMetric):
             from sigan import inversion
 
             size = base.resolution
-            x = images.to_batch([images.resize(sample.source, size)], base.device)
+            x = images.to_batch([images.resize(sample.photograph, size)], base.device)
             (again,) = images.from_batch(base.generator.synthesis(inversion.invert(base, x)))
-            return tools.identity.descriptor(again, identity.on_size(sample.expected, len(sample.source), size))
+            return tools.identity.descriptor(again, identity.on_size(expected, len(sample.photograph), size))
 
-        inverted = tools.cache.get(sample.source_digest, f"inversion:{base.name}:{base.hash}", invert)
-        points = sample.face.landmarks if sample.found else sample.expected
-        self.styles.append(tools.identity.distance(inverted, tools.descriptor(sample.image, sample.digest, points)))
-        return tools.identity.distance(
-            tools.descriptor(sample.source, sample.source_digest, sample.expected), inverted)
+        inverted = tools.kept(sample.source_digest, f"inversion:{base.name}:{base.hash}", invert)
+        drawn = tools.descriptor(sample.image, sample.digest, expected if own is None else own)
+        self.styles.append(tools.identity.distance(inverted, drawn))
+        return tools.identity.distance(tools.descriptor(sample.photograph, sample.source_digest, expected), inverted)
 
-    def merge(self, other: Inversion) -> None:
+    def merge(self, other: Self) -> None:
         super().merge(other)
         self.styles += other.styles
 
@@ -365,10 +390,10 @@ class Landmarks(PairMetric):
     name, features = "landmarks", "dlib's 68 points"
 
     def measure(self, sample: Sample) -> float | None:
-        if not sample.found:
+        if sample.own is None or sample.expected is None:
             return None
         left, right = sample.expected[list(OUTER_EYES)]
-        return 100 * identity.offset(sample.face.landmarks, sample.expected) / float(np.hypot(*(right - left)))
+        return 100 * identity.offset(sample.own, sample.expected) / float(np.hypot(*(right - left)))
 
     def warnings(self) -> list[str]:
         return [f"{self.missing} have no face that the detector sees, and are not in the mean"] if self.missing else []

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from sigan import bases, images, plugins, styles
 from sigan.cli.app import main
+from sigan.errors import ConfigError
+from sigan.evaluation import EvalConfig, Evaluation
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -71,15 +73,16 @@ def test_the_engine(example, tiny_base, draw, tmp_path, capsys):
     assert [Path(source).stem for source in sources if source] == ["b", "a"]
 
 
-def test_the_metric(example):
-    from types import SimpleNamespace
-
+def test_the_metric(example, tmp_path):
     import numpy as np
 
-    metric = plugins.load("sigan.metrics", "difference")(SimpleNamespace())
-    black, grey = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8)
-    sample = SimpleNamespace(reference=False, image=grey, source=black)
-    assert metric.update(sample) == 9 and metric.compute().value == 9
+    for side, level in (("in", 0), ("out", 9)):
+        images.write(tmp_path / side / "a.png", np.full((64, 64, 3), level, np.uint8))
+    config = EvalConfig(metrics=("difference",), aligned=True)
+    run = Evaluation(tmp_path / "out", tmp_path / "in", config=config)
+    assert [record.values for record in run] == [{"difference": 9}] and run.figures()[0].value == 9
+    with pytest.raises(ConfigError, match="difference compares results with inputs"):
+        Evaluation(tmp_path / "out", config=config)
 
 
 def test_the_command(example, capsys):

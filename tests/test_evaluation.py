@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sigan import alignment, evaluation, images
+from sigan import alignment, evaluation, images, plugins
 from sigan.errors import ConfigError, InputError
 from sigan.evaluation import EvalConfig, Evaluation, Pair, PairRecord
 from sigan.events import Failure
@@ -141,6 +141,12 @@ def test_a_metric_without_its_folder_is_refused_before_any_work(noise, metric, l
     with pytest.raises(ConfigError, match=f"{metric} compares results with {lacking}") as caught:
         Evaluation(noise("out", "a"), config=EvalConfig(metrics=(metric,), features="discriminator"))
     assert f"--{lacking}" in caught.value.hint
+
+
+def test_a_plugin_that_makes_no_metric_is_named(noise, monkeypatch):
+    monkeypatch.setattr(plugins, "load", lambda group, name: lambda tools: "no metric")
+    with pytest.raises(ConfigError, match="'ssim' of package sigan.* makes no metric"):
+        Evaluation(noise("out", "a"), noise("in", "a"), config=EvalConfig(metrics=("ssim",)))
 
 
 def test_an_empty_folder_is_named(noise, tmp_path):
