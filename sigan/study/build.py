@@ -162,7 +162,8 @@ def read_texts(path: str | Path) -> dict[str, dict[str, str]]:
 class _Builder:
     """One build: reads, names and writes the pictures, and keeps what was left out."""
 
-    def __init__(self, part: Path, methods, inputs, references, config: BuildConfig) -> None:
+    def __init__(self, part: Path, methods: Mapping[str, str | Path], inputs: str | Path | None,
+                 references: str | Path | None, config: BuildConfig) -> None:
         self.part, self.config = part, config
         self.folders = {name: _by_name(folder) for name, folder in methods.items()}
         self.inputs = _by_name(inputs) if inputs is not None else None
@@ -311,7 +312,7 @@ def _by_name(folder: str | Path) -> dict[str, Path]:
     return found
 
 
-class _Numbered(dict):
+class _Numbered(dict[str, Path]):
     """Photographs by name, where the result b-2 of the second face in b finds b too."""
 
     def __missing__(self, name: str) -> Path:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sigan.errors import ConfigError
 from sigan.study import page, plan
@@ -84,7 +84,6 @@ class StudyServer(ThreadingHTTPServer):
             plan.load_picture(self.folder, self.study, picture)
         self.refused: Counter[str] = Counter()
         self.accepted = 0
-        self.box: BallotBox | None = None
         of = self.limits
         self._joins = Bucket(of.joins_an_hour / 3600, of.joins_an_hour)
         self._votes = Bucket(of.votes_a_second, of.votes_at_once)
@@ -100,17 +99,17 @@ class StudyServer(ThreadingHTTPServer):
         try:
             self.box = BallotBox(folder, self.study)
         except BaseException:
-            self.server_close()
+            super().server_close()
             raise
 
     @property
     def url(self) -> str:
-        host, port = self.server_address[:2]
-        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/"
+        host, port = self.socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
     def server_close(self) -> None:
         super().server_close()
-        if self.box is not None:
+        if hasattr(self, "box"):  # not where the address could not be had
             self.box.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -204,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.note("votes cannot be written")
             self._reply(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "try again later"}, 5)
 
-    def _refuse(self, status: HTTPStatus, reason: str, wait: float = 0.0) -> None:
+    def _refuse(self, status: HTTPStatus, reason: str, wait: float = 0.0) -> NoReturn:
         raise _Refusal(status, reason, wait)
 
     def _limit(self, bucket: Bucket, key: str) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from sigan.study.plan import PRACTISED, Study
 
 SLACK_MS = 5000  # between the participant's clock and ours
 FEW = 20  # participants, below which a bootstrap over them is known to come out too narrow
+Resamples = tuple[np.ndarray, np.ndarray]  # wins and ties [S,M,M] of each resample
 RULES = ("incomplete", "checks", "too fast", "impossible")
 
 
@@ -146,11 +146,10 @@ def count(study: Study, cast: Sequence[Ballot], refused: Sequence[Refused], copi
                          "collect votes with `sigan study serve` or page.html, or look at the rules of `tally --help`")
     wins, ties = counts(study, good)
     beats, draws = wins.sum(0), ties.sum(0)
-    rng = (config.resamples, config.seed)
-    several = len(good) > 1
-    samples = ranking.resample(wins, *rng), ranking.resample(ties, *rng)  # the same participants: the seed is the same
+    rng = (config.resamples, config.seed)  # one seed: the same participants in both
+    samples = (ranking.resample(wins, *rng), ranking.resample(ties, *rng)) if len(good) > 1 else None
     fit = ranking.bradley_terry(beats, draws)
-    drawn = ranking.bradley_terry(*samples) if several else None
+    drawn = ranking.bradley_terry(*samples) if samples else None
     decided = [answer.choice for ballot in good for place, answer in enumerate(ballot.answers)
                if not study.is_check(study.shown(ballot.sheet, place).pair)]
     sided = Counter(decided)
@@ -162,8 +161,8 @@ def count(study: Study, cast: Sequence[Ballot], refused: Sequence[Refused], copi
         votes=len(decided), ties=sided["tie"], left=sided["left"] / asked if asked else None,
         left_wilson=ranking.wilson(sided["left"], asked, config.confidence),
         median_seconds=median(answer.ms for ballot in good for answer in ballot.answers) / 1000,
-        preferences=_preferences(study.methods, beats, draws, samples if several else None, config.confidence),
-        pairs=_pairs(study.methods, beats, draws, samples if several else None, config.confidence),
+        preferences=_preferences(study.methods, beats, draws, samples, config.confidence),
+        pairs=_pairs(study.methods, beats, draws, samples, config.confidence),
         ranking=_ranking(study.methods, fit.strengths, drawn.strengths if drawn else None, config.confidence),
         tie_parameter=float(np.exp(fit.log_tie)), helped=bool(fit.helped),
         rules={"max_failed": config.max_failed, "min_seconds": config.min_seconds, "min_share": config.min_share,
@@ -222,7 +221,7 @@ def _share(method: str, other: str, wins: int, losses: int, ties: int, drawn: np
                  ranking.wilson(wins + ties / 2, total, confidence), span)
 
 
-def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Any, confidence: float
+def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None, confidence: float
                  ) -> tuple[Share, ...]:
     drawn = ranking.preference(*samples) if samples else None
     shares = [_share(method, "", int(wins[k].sum()), int(wins[:, k].sum()), int(ties[k].sum()),
@@ -230,12 +229,12 @@ def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, sam
     return tuple(sorted(shares, key=lambda share: -(share.preference or 0)))
 
 
-def _pairs(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Any, confidence: float
+def _pairs(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None, confidence: float
            ) -> tuple[Share, ...]:
     made = []
     for a, b in combinations(range(len(methods)), 2):
-        pick = np.ix_((a, b), (a, b))
-        drawn = ranking.preference(*(sample[(slice(None), *pick)] for sample in samples))[:, 0] if samples else None
+        pick = [a, b]
+        drawn = ranking.preference(*(sample[:, pick][:, :, pick] for sample in samples))[:, 0] if samples else None
         made.append(_share(methods[a], methods[b], int(wins[a, b]), int(wins[b, a]), int(ties[a, b]), drawn,
                            confidence))
     return tuple(made)
