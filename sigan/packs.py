@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from sigan.errors import ConfigError, PackError
 from sigan.manifest import (
@@ -40,13 +39,14 @@ if TYPE_CHECKING:
 
     from sigan.bases import Base
 
+Net = TypeVar("Net", bound="nn.Module")
+
 __all__ = ["FORMAT", "PREFIX", "PackManifest", "StylePack", "blend", "parse_blend", "preview", "read_manifest"]
 
 PREFIX = "synthesis."  # the mapping network stays the base's, as in the authors' code
 PREVIEW_FACES, PREVIEW_CELL, PREVIEW_QUALITY = 2, 192, 80  # the strip is near a square, as ModelSpec likes thumbnails
 # Layers that turn features into colours; all the others draw. Why not by resolution: docs/style-packs.md, "Mixing".
 COLOR_LAYERS = (".torgb.", ".canvas.chroma.")
-JOINED = ("author", "licence", "base_licence", "references_licence", "perceptual")  # what a blend takes from all parts
 CANVAS_GAIN, CANVAS_LUMA = "synthesis.canvas.gain", "synthesis.canvas.luma.weight"
 
 
@@ -161,7 +161,7 @@ class StylePack:
                 raise PackError(f"cannot read pack {path}: {error.strerror or error}", FETCH_AGAIN) from error
 
     @classmethod
-    def _read(cls, file: io.BufferedReader, size: int) -> StylePack:
+    def _read(cls, file: BinaryIO, size: int) -> StylePack:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -200,8 +200,7 @@ class StylePack:
         self._check_weights(base.generator.state_dict())
 
     @contextlib.contextmanager
-    def apply(self, generator: nn.Module, strength: float = 1.0, structure: float = 1.0,
-              color: float = 1.0) -> Iterator[nn.Module]:
+    def apply(self, generator: Net, strength: float = 1.0, structure: float = 1.0, color: float = 1.0) -> Iterator[Net]:
         """The generator in this style inside the `with`, bit for bit as it was after it. Amounts as in `dress`."""
         import torch
 
@@ -289,7 +288,10 @@ def blend(packs: Sequence[StylePack], weights: Sequence[float]) -> StylePack:
               "licence": pack.manifest.licence} for pack, weight in zip(packs, weights, strict=True)]
     manifest = replace(first, name=name, recipe="blend", config={"parts": parts}, created="", card="", figures={},
                        steps=max(m.steps for m in manifests), references=sum(m.references for m in manifests),
-                       **{key: _joined(getattr(m, key) for m in manifests) for key in JOINED})
+                       author=_joined(m.author for m in manifests), licence=_joined(m.licence for m in manifests),
+                       base_licence=_joined(m.base_licence for m in manifests),
+                       references_licence=_joined(m.references_licence for m in manifests),
+                       perceptual=_joined(m.perceptual for m in manifests))
     return StylePack(manifest, deltas)
 
 

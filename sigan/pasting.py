@@ -47,14 +47,9 @@ def paste(picture: np.ndarray, faces: Sequence[AlignedFace], portraits: Sequence
         raise ConfigError(f"{len(faces)} faces and {len(portraits)} portraits; there must be one for each")
     result = picture.copy()
     for k in sorted(range(len(faces)), key=lambda k: (faces[k].side, faces[k].quad.tolist())):
-        others = [_within(faces[k], face) for face in faces if face is not faces[k] and face.face is not None]
-        _Patch(faces[k], portraits[k], others).lay(picture, result)
+        others = [replace(faces[k], face=face.face).landmarks for face in faces if face is not faces[k]]
+        _Patch(faces[k], portraits[k], [points for points in others if points is not None]).lay(picture, result)
     return result
-
-
-def _within(frame: AlignedFace, face: AlignedFace) -> np.ndarray:
-    """The landmarks of `face` in pixels of the crop `frame`."""
-    return replace(frame, face=face.face).landmarks
 
 
 class _Patch:
@@ -72,7 +67,7 @@ class _Patch:
         mean_x, mean_y = matting.blur(x, window), matting.blur(y, window)
         shared = matting.blur(x * y, window) - mean_x * mean_y
         self.gain = np.clip(shared / (matting.blur(x * x, window) - mean_x**2 + QUIET**2), 0, 1)
-        inside = np.float32(Image.fromarray(self.mask).resize((size, size), Image.BILINEAR))
+        inside = np.asarray(Image.fromarray(self.mask).resize((size, size), Image.Resampling.BILINEAR), np.float32)
         margin = np.clip(2 - 2 * matting.blur(inside, size * MARGIN), 0, 1)[..., None]
         shift = matting.blur(x - y, size * MARGIN) * margin
         self.constant = y + shift - self.gain * x
@@ -114,9 +109,9 @@ class Pastable:
     NoFaceError when none is.
     """
 
-    finder: Callable[[stream.Item], stream.Prepared]
+    finder: Callable[[stream.Item], stream.Prepared[AlignedFace]]
 
-    def __call__(self, item: stream.Item) -> stream.Prepared:
+    def __call__(self, item: stream.Item) -> stream.Prepared[AlignedFace]:
         found = self.finder(item)
         faces = [face for face in found.parts if large_enough(face)]
         small = len(found.parts) - len(faces)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -80,10 +81,14 @@ class Source:
     """
 
     def __init__(self, file: str | Path | np.ndarray) -> None:
-        self.file, self.keep, self.notes, orientation = file, Metadata(), (), 1
-        self._profile = self._transform = None
+        self.file, self.keep, orientation = file, Metadata(), 1
+        self.notes: tuple[str, ...] = ()
+        self._profile: bytes | None = None
+        self._transform: ImageCms.ImageCmsTransform | Literal[False] | None = None  # not known before a colour is
+        self._img: Image.Image | None = None
+        self._factor = 0
         if isinstance(file, np.ndarray):
-            self._img, self._factor, self._stored = None, 0, file.shape[1::-1]
+            self._stored = file.shape[1], file.shape[0]
         else:
             with _named(file), _open(file) as img:
                 if img.width * img.height > MAX_PIXELS:
@@ -91,7 +96,6 @@ class Source:
                 orientation = metadata.orientation(img)
                 self.keep, self.notes = metadata.of(img), _notes(img)
                 self._profile, self._stored = img.info.get("icc_profile"), img.size
-                self._img, self._factor = None, 0
         self._turn = TURNS[orientation]
         self.size: tuple[int, int] = self._stored[::-1] if self._turn[0] else self._stored  # width, height, upright
 
@@ -282,7 +286,7 @@ def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:
     return out
 
 
-def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | bool:
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | Literal[False]:
     """From the profile's colours to sRGB; False where there is nothing to do."""
     if mode == "LAB":
         return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")

@@ -6,12 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sigan import alignment, images
 from sigan.alignment import AlignedFace, DlibAligner
 from sigan.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from sigan.detection import Aligner
 
 WHOLE = "whole picture"  # the rung of a picture that is a framed face already
 
@@ -35,8 +41,8 @@ class Reference:
         return self.face.side
 
 
-def gather(paths: Sequence[Path], size: int, *, aligner: DlibAligner | None = None, aligned: bool = False,
-           landmarks: Mapping[str, Sequence] | None = None) -> tuple[list[Reference], list[InputError]]:
+def gather(paths: Sequence[Path], size: int, *, aligner: Aligner | None = None, aligned: bool = False,
+           landmarks: Mapping[str, ArrayLike] | None = None) -> tuple[list[Reference], list[InputError]]:
     """The largest face of each picture, cut to `size` pixels, and the errors of those that cannot be used.
 
     landmarks: file name -> 68 points in pixels, for pictures whose face no detector finds. ConfigError when it names a
@@ -69,7 +75,7 @@ def gather(paths: Sequence[Path], size: int, *, aligner: DlibAligner | None = No
     return found, errors
 
 
-def read_landmarks(path: str | Path) -> dict[str, list]:
+def read_landmarks(path: str | Path) -> dict[str, Any]:
     """File name -> points of a JSON file `{"a.jpg": [[x, y], ...]}`; a bare list of points has the name "".
 
     ConfigError when it is neither; `gather` checks the points.

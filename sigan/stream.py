@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sigan import alignment
 from sigan import ledger as ledgers
@@ -35,6 +35,15 @@ from sigan.sources import Item as Item
 from sigan.sources import find_inputs as find_inputs
 from sigan.sources import mark_clashes as mark_clashes
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from sigan.alignment import AlignedFace
+    from sigan.detection import Aligner
+
+Part = TypeVar("Part")  # what is computed on: a face
+Result = TypeVar("Result")  # what comes of it: a portrait
+Saved = ItemDone | Future[ItemDone]
 log = logging.getLogger(__name__)
 CLASH = "keeps its extension in the name, since another input has the same stem"
 REMEMBERED = "as the last time, and it has not changed; --retry-failed looks again"
@@ -44,10 +53,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written an
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(Generic[Part]):
     """What one input gives to the computation, part by part (one part per face), and what to tell about it."""
 
-    parts: Sequence[Any]
+    parts: Sequence[Part]
     notes: tuple[str, ...] = ()
 
 
@@ -60,12 +69,12 @@ class FaceFinder:
 
     size: int
     faces: str
-    aligner: Any
+    aligner: Aligner
     aligned: bool = False
-    landmarks: Mapping[str, Sequence] | None = None  # 68 points by relative path or by file name
+    landmarks: Mapping[str, ArrayLike] | None = None  # 68 points by relative path or by file name
     no_face: str = "fail"
 
-    def __call__(self, item: Item) -> Prepared:
+    def __call__(self, item: Item) -> Prepared[AlignedFace]:
         given = self.landmarks or {}
         points = given.get(item.relative.as_posix(), given.get(item.path.name))
         found = alignment.find(item.path, self.size, self.faces, self.aligner, self.aligned, points, self.no_face)
@@ -75,23 +84,23 @@ class FaceFinder:
 # ---- the loop
 
 @dataclass(frozen=True)
-class _Read:
+class _Read(Generic[Part]):
     """What a worker gives for an input: its parts or what went wrong, and by what it will be known."""
 
-    prepared: Prepared
+    prepared: Prepared[Part]
     error: Exception | None = None
     key: str = ""
     stamp: list[int] | None = None
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Reader(Generic[Part]):
     """Called with an item, in a worker; `identity` where a ledger is kept."""
 
-    prepare: Callable[[Item], Prepared]
+    prepare: Callable[[Item], Prepared[Part]]
     identity: str | None
 
-    def __call__(self, item: Item) -> _Read:
+    def __call__(self, item: Item) -> _Read[Part]:
         key, stamp = "", None
         try:
             if self.identity is not None:  # before the pixels are read: of a file that changes, the old is remembered
@@ -102,21 +111,21 @@ class _Reader:
 
 
 @dataclass
-class _Pending:
+class _Pending(Generic[Part]):
     """An input on its way."""
 
     item: Item
     started: float
-    future: Future | None = None  # of a _Read
+    future: Future[_Read[Part]] | None = None
     record: ItemDone | None = None  # set at once for what is known
-    read: _Read = _Read(Prepared(()))
+    read: _Read[Part] = _Read(Prepared(()))
 
 
 def process(
     items: Iterable[Item],
-    prepare: Callable[[Item], Prepared],
-    compute: Callable[[list[Any]], list[Any]],
-    save: Callable[[Item, list[Any]], Sequence[Path]],
+    prepare: Callable[[Item], Prepared[Part]],
+    compute: Callable[[list[Part]], list[Result]],
+    save: Callable[[Item, list[Result]], Sequence[Path]],
     *,
     ledger: Ledger | None = None,
     identity: str = "",
@@ -137,7 +146,8 @@ def process(
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more")
     items = items if isinstance(items, Sequence) else list(items)
-    run = _Run(compute, save, ledger, identity, overwrite, retry_failed, batch_size, fail_fast)
+    memory = None if ledger is None else _Memory(ledger, identity, overwrite, retry_failed)
+    run = _Run(compute, save, memory, batch_size, fail_fast)
     for record in run.records(items, prepare, workers):
         yield record
         if fail_fast and record.status == "failed":
@@ -147,20 +157,45 @@ def process(
 def plan(items: Iterable[Item], ledger: Ledger, identity: str, *, overwrite: bool = False,
          retry_failed: bool = False) -> Iterator[tuple[Item, ItemDone | None]]:
     """Each item with the record that `process` would give without work, or None where it would work; makes nothing."""
-    run = _Run(list, list, ledger, identity, overwrite, retry_failed, 1, False)
+    memory = _Memory(ledger, identity, overwrite, retry_failed)
     for item in items:
-        yield item, run.known(_Pending(item, time.perf_counter()))
+        yield item, memory.record(item, time.perf_counter())
 
 
-class _Run:
+@dataclass(frozen=True)
+class _Memory:
+    """What the ledger tells of items, and which of them are to be done again."""
+
+    ledger: Ledger
+    identity: str
+    overwrite: bool
+    retry_failed: bool
+
+    def record(self, item: Item, started: float) -> ItemDone | None:
+        """Of an item that needs no work; to do it again does not mean again what others have done meanwhile."""
+        if not self.ledger.added_since(item):
+            last = self.ledger.last(item) or {}
+            if self.overwrite or (self.retry_failed and last.get("error")):
+                return None
+        if (entry := self.ledger.current(item, self.identity)) is None:
+            return None
+        seconds = time.perf_counter() - started
+        if failure := ledgers.failure(entry):
+            return ItemDone(str(item.path), (), "failed", 0, seconds, failure, (REMEMBERED,))
+        outputs = tuple(str(self.ledger.out / name) for name in entry["outputs"])
+        return ItemDone(str(item.path), outputs, "skipped", len(outputs), seconds)
+
+
+class _Run(Generic[Part, Result]):
     """One call of `process`."""
 
-    def __init__(self, compute: Callable, save: Callable, ledger: Ledger | None, identity: str, overwrite: bool,
-                 retry_failed: bool, batch_size: int, fail_fast: bool) -> None:
-        self.compute, self.save, self.ledger, self.identity = compute, save, ledger, identity
-        self.overwrite, self.retry_failed = overwrite, retry_failed
+    def __init__(self, compute: Callable[[list[Part]], list[Result]],
+                 save: Callable[[Item, list[Result]], Sequence[Path]], memory: _Memory | None, batch_size: int,
+                 fail_fast: bool) -> None:
+        self.compute, self.save, self.memory = compute, save, memory
+        self.ledger = None if memory is None else memory.ledger
         self.batch_size, self.fail_fast = batch_size, fail_fast
-        self.spent: Counter[str] = Counter()  # seconds of each stage; the writer's run beside the others'
+        self.spent: defaultdict[str, float] = defaultdict(float)  # seconds of each stage; writing is beside others
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -170,9 +205,10 @@ class _Run:
         finally:
             self.spent[stage] += time.perf_counter() - start
 
-    def records(self, items: Sequence[Item], prepare: Callable, count: int | None) -> Iterator[ItemDone]:
+    def records(self, items: Sequence[Item], prepare: Callable[[Item], Prepared[Part]], count: int | None
+                ) -> Iterator[ItemDone]:
         """See `process`."""
-        reader = _Reader(prepare, self.identity if self.ledger is not None else None)
+        reader = _Reader(prepare, None if self.memory is None else self.memory.identity)
         count = max(1, pools.cores() - 1) if count is None else count  # the device, or what feeds it, has one
         kind = "one" if count == 1 or len(items) < ENOUGH else "processes"  # dlib lets other threads run
         with ExitStack() as stack:
@@ -193,8 +229,8 @@ class _Run:
 
     def _pass(self, items: Sequence[Item], taken: list[Item]) -> Iterator[ItemDone]:
         """The records of all items but those that other processes have in hand; these are put into `taken`."""
-        waiting: list[_Pending] = []
-        saving: deque[Future | ItemDone] = deque()
+        waiting: list[_Pending[Part]] = []
+        saving: deque[Saved] = deque()
         for one in self._ahead(items, taken):
             waiting.append(one)
             parts = sum(len(w.read.prepared.parts) for w in waiting)
@@ -206,9 +242,9 @@ class _Run:
         while saving:
             yield _arrived(saving.popleft())
 
-    def _ahead(self, items: Sequence[Item], taken: list[Item]) -> Iterator[_Pending]:
+    def _ahead(self, items: Sequence[Item], taken: list[Item]) -> Iterator[_Pending[Part]]:
         """The items in order, read; workers are given enough to make a batch while the device computes the last."""
-        queue: deque[_Pending] = deque()
+        queue: deque[_Pending[Part]] = deque()
         for item in items:
             one = self._begun(item)
             if one is None:
@@ -220,37 +256,24 @@ class _Run:
         while queue:
             yield self._read(queue.popleft())
 
-    def _begun(self, item: Item) -> _Pending | None:
+    def _begun(self, item: Item) -> _Pending[Part] | None:
         """An item known to be done, or given to the workers; None if another process has it in hand."""
-        one = _Pending(item, time.perf_counter())
-        if self.ledger is not None:
-            one.record = self.known(one)
+        one: _Pending[Part] = _Pending(item, time.perf_counter())
+        if self.memory is not None:
+            ledger = self.memory.ledger
+            one.record = self.memory.record(item, one.started)
             if one.record is None:
-                if not self.ledger.claim(item):
+                if not ledger.claim(item):
                     return None
-                self.ledger.refresh()  # who had it before may have finished it just now
-                one.record = self.known(one)
+                ledger.refresh()  # who had it before may have finished it just now
+                one.record = self.memory.record(item, one.started)
                 if one.record is not None:
-                    self.ledger.release(item)
+                    ledger.release(item)
         if one.record is None:
             one.future = self.finders.submit(item)
         return one
 
-    def known(self, one: _Pending) -> ItemDone | None:
-        """The record of what the ledger tells; to do it again does not mean again what others have done meanwhile."""
-        if not self.ledger.added_since(one.item):
-            last = self.ledger.last(one.item) or {}
-            if self.overwrite or (self.retry_failed and last.get("error")):
-                return None
-        if (entry := self.ledger.current(one.item, self.identity)) is None:
-            return None
-        seconds = time.perf_counter() - one.started
-        if failure := ledgers.failure(entry):
-            return ItemDone(str(one.item.path), (), "failed", 0, seconds, failure, (REMEMBERED,))
-        outputs = tuple(str(self.ledger.out / name) for name in entry["outputs"])
-        return ItemDone(str(one.item.path), outputs, "skipped", len(outputs), seconds)
-
-    def _read(self, one: _Pending) -> _Pending:
+    def _read(self, one: _Pending[Part]) -> _Pending[Part]:
         if one.future is None:
             return one
         try:
@@ -265,19 +288,19 @@ class _Run:
             one.record = self._failed(one, one.read.error)
         return one
 
-    def _finished(self, waiting: list[_Pending], saving: deque[Future | ItemDone]) -> Iterator[ItemDone]:
+    def _finished(self, waiting: list[_Pending[Part]], saving: deque[Saved]) -> Iterator[ItemDone]:
         """Computes a batch and has it saved behind; gives the records of what is saved by then, in order."""
         for one, results in zip(waiting, self._computed(waiting)):
-            if one.record is None and isinstance(results, Exception):
-                one.record = self._failed(one, results)
-            if self.fail_fast and one.record is None:  # nothing is written behind a failure
-                saving.append(self._saved(one, results))
+            if isinstance(results, Exception):
+                saving.append(one.record or self._failed(one, results))
+            elif one.record is not None or self.fail_fast:  # nothing is written behind a failure
+                saving.append(one.record or self._saved(one, results))
             else:
-                saving.append(one.record or self.writer.submit(self._saved, one, results))
+                saving.append(self.writer.submit(self._saved, one, results))
             while saving and (len(saving) > self.batch_size or isinstance(saving[0], ItemDone) or saving[0].done()):
                 yield _arrived(saving.popleft())
 
-    def _computed(self, waiting: list[_Pending]) -> list[list[Any] | Exception]:
+    def _computed(self, waiting: list[_Pending[Part]]) -> list[list[Result] | Exception]:
         """The results of each input. If a batch fails, each of its inputs is computed alone: one may be to blame."""
         parts = [part for one in waiting for part in one.read.prepared.parts]
         try:
@@ -293,7 +316,7 @@ class _Run:
         rest = iter(results)
         return [list(islice(rest, len(one.read.prepared.parts))) for one in waiting]
 
-    def _saved(self, one: _Pending, results: list[Any]) -> ItemDone:
+    def _saved(self, one: _Pending[Part], results: list[Result]) -> ItemDone:
         try:
             with self._timed("writing"):
                 outputs = self.save(one.item, results)
@@ -309,7 +332,7 @@ class _Run:
         return ItemDone(str(one.item.path), tuple(map(str, outputs)), "ok", len(results),
                         time.perf_counter() - one.started, notes=notes)
 
-    def _failed(self, one: _Pending, error: Exception) -> ItemDone:
+    def _failed(self, one: _Pending[Part], error: Exception) -> ItemDone:
         """The record of a failure; one nobody foresaw stops the run when it was asked to stop at the first."""
         if isinstance(error, SiganError):
             failure = Failure(type(error).__name__, error.message, error.hint)
@@ -326,5 +349,5 @@ class _Run:
         return ItemDone(str(one.item.path), (), "failed", 0, time.perf_counter() - one.started, failure, notes)
 
 
-def _arrived(saved: Future | ItemDone) -> ItemDone:
+def _arrived(saved: Saved) -> ItemDone:
     return saved if isinstance(saved, ItemDone) else saved.result()

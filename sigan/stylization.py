@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ from sigan.events import ItemDone
 from sigan.runtime import resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from sigan.alignment import AlignedFace
+    from sigan.detection import Aligner
     from sigan.packs import StylePack
 
 FACES = ("largest", "all")
@@ -74,6 +77,15 @@ class StylizeConfig:
             raise ConfigError(f"format is {self.format!r}; it must be one of {', '.join(images.FORMATS)}")
 
 
+class Changes(TypedDict, total=False):
+    """What may change in a running Stylizer."""
+
+    strength: float
+    structure: float
+    color: float
+    keep_color: bool
+
+
 class Stylizer:
     """Draws faces in one style at a time; `use` changes it.
 
@@ -88,18 +100,18 @@ class Stylizer:
         self._room = devices.Room()
         self.aligner = alignment.DlibAligner()  # for folders; it loads its models at the first picture
         self._worn: set[str] = set()  # the weights that are not the base's
-        pack = self._load(style)  # before the base, which takes longer
+        self.style, self.pack = style, self._load(style)  # before the base, which takes longer
         self.base = bases.load(self.config.base, device=self.device)
-        pack.check(self.base)
+        self.pack.check(self.base)
         self.generator = copy.deepcopy(self.base.generator).eval().requires_grad_(False)
         self.use(style)
 
-    def use(self, style: str | StylePack | None = None, **changes: float | bool) -> None:
+    def use(self, style: str | StylePack | None = None, **changes: Unpack[Changes]) -> None:
         """Goes on in another style, or with another `strength`, `structure`, `color` or `keep_color`, in milliseconds.
 
         A style is read once and remembered. An error (UnknownStyleError, PackError, ConfigError) changes nothing.
         """
-        if unknown := sorted(set(changes) - {*AMOUNTS, "keep_color"}):
+        if unknown := sorted(set(changes) - set(Changes.__annotations__)):
             raise ConfigError(f"{', '.join(unknown)} cannot change in a running Stylizer", "make another Stylizer")
         config = replace(self.config, **changes)
         style = self.style if style is None else style
@@ -198,7 +210,7 @@ def stylize_folder(
     fail_fast: bool = False,
     retry_failed: bool = False,
     workers: int | None = None,
-    aligner: alignment.DlibAligner | None = None,
+    aligner: Aligner | None = None,
     ledger: stream.Ledger | None = None,
 ) -> Iterator[ItemDone]:
     """One record per item as it finishes; portraits lie under `out`, and its ledger skips what is done and current.
@@ -207,8 +219,8 @@ def stylize_folder(
     `overwrite`, `fail_fast`, `retry_failed` and `workers`: see `stream.process`.
     """
     config = stylizer.config
-    prepare: Callable = stream.FaceFinder(stylizer.resolution, config.faces, aligner or stylizer.aligner,
-                                          config.aligned, no_face=config.no_face)
+    prepare: Callable[[stream.Item], stream.Prepared[AlignedFace]] = stream.FaceFinder(
+        stylizer.resolution, config.faces, aligner or stylizer.aligner, config.aligned, no_face=config.no_face)
     if config.paste_back:
         prepare = pasting.Pastable(prepare)
 
