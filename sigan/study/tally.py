@@ -221,16 +221,16 @@ def _share(method: str, other: str, wins: int, losses: int, ties: int, drawn: np
                  ranking.wilson(wins + ties / 2, total, confidence), span)
 
 
-def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None, confidence: float
-                 ) -> tuple[Share, ...]:
+def _preferences(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None,
+                 confidence: float) -> tuple[Share, ...]:
     drawn = ranking.preference(*samples) if samples else None
     shares = [_share(method, "", int(wins[k].sum()), int(wins[:, k].sum()), int(ties[k].sum()),
                      drawn[:, k] if drawn is not None else None, confidence) for k, method in enumerate(methods)]
     return tuple(sorted(shares, key=lambda share: -(share.preference or 0)))
 
 
-def _pairs(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None, confidence: float
-           ) -> tuple[Share, ...]:
+def _pairs(methods: Sequence[str], wins: np.ndarray, ties: np.ndarray, samples: Resamples | None,
+           confidence: float) -> tuple[Share, ...]:
     made = []
     for a, b in combinations(range(len(methods)), 2):
         pick = [a, b]
