@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAITHFUL = 1.0  # encoder strength for portraits: every bit of fidelity
 IN_DOMAIN = 0.0  # for style references: a plausible photograph (METHOD: two regimes)
 # Tuned on `mini` at 256² by dlib's descriptor, which is in no loss: docs/inversion.md.
-REFINE_LR = 0.4  # of the codes' standard deviation a step, at most; Adam, betas (0.9, 0.99)
+REFINE_LR = 0.27  # of the codes' standard deviation a step, at most; Adam, betas (0.9, 0.99)
 WARM_UP = 5  # steps; then the rate falls as half a cosine, which lets the last steps settle
 PIXELS, FEATURES = 5.0, 0.2  # weights of the squared error, and of the discriminator's features
 BACKGROUND = 0.1  # weight of a pixel far from the face, beside 1 on it: hair is not who somebody is

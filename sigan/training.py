@@ -31,7 +31,7 @@ from sigan.trials import Trials
 RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
-FACES_OF_NOBODY = 64  # codes the people's terms draw from
+FACES_OF_NOBODY = 64  # codes the people's terms draw from, untruncated: as unlike each other as photographs
 PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
@@ -59,7 +59,7 @@ class TrainConfig:
     swap_layers: tuple[int, ...] = _OWN  # counted on 18 layers
     lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float = _OWN  # sigan 3; the papers' recipes 0
-    identity_every: int = 1  # steps; the term then weighs as many times as much
+    identity_every: int = _OWN  # steps, sigan 2, the papers' recipes 1; the term weighs as many times as much
     train_from: int = 4  # pixels: the layers of coarser resolutions stay as they are, and the canvas with them
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     perceptual: str = "auto"  # LPIPS, the paper's, where it is installed; JoJoGAN's last version has discriminator taps
@@ -81,6 +81,7 @@ class TrainConfig:
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
             "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
+            "identity_every": 2 if self.recipe == "sigan" else 1,
             "measure": MEASURE if self.recipe == "sigan" or self.id_floor is not None else 0,
         }
         for name, value in defaults.items():
@@ -175,7 +176,7 @@ class StyleTrainer:
             x = self._to_batch(photos)
             ws = inversion.invert(self.base, x).clone()
         else:
-            ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed).clone()
+            ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed, truncation=1.0).clone()
             x = finetuning.draw(self.base.generator.synthesis, ws)
         return ws, finetuning.Targets(self.loss, x, len(ws))
 

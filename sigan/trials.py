@@ -47,7 +47,7 @@ class Trials:
                  identity: Identity | None = None):
         self.loss, self.identity = loss, identity or Identity()
         count = len(x) * math.ceil(FACES / len(x))  # sorted values are compared: a multiple of the references
-        self.ws = base.sample(count, seed=seed + SEED)
+        self.ws = base.sample(count, seed=seed + SEED, truncation=1.0)
         self.spread = self._distributions(x)
         y = self._drawn(base.generator)
         self.faces = images.from_batch(y[:FACES])

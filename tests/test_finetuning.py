@@ -88,7 +88,7 @@ def test_people_who_are_not_held_to_their_pictures_are_seen_by_the_finest_taps_a
     run = engine(tiny_base)
     ws, people, chosen = codes(tiny_base)
     seen: list[int] = []
-    getattr(run.loss.net, "b8").register_forward_hook(lambda block, given, tap: seen.append(len(tap)))
+    run.loss.net.b8.register_forward_hook(lambda block, given, tap: seen.append(len(tap)))
     run.step(ws, people, None, lr=0.0)
     run.step(ws, people, chosen, lr=0.0)
     assert seen == [K, K + P]

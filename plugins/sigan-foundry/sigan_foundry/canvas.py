@@ -16,7 +16,8 @@ from sigan.nets.stylegan2 import Canvas, Generator
 from sigan_foundry.data import Faces
 
 BACKGROUND_WEIGHT = 0.25  # of the face's 1
-NEIGHBOURS, GAIN = 3, 1.15  # by eye and dlib: 8 neighbours are soft and less diverse, 1 is the person himself
+NEIGHBOURS = 3  # by eye and dlib: 8 are soft and less diverse, 1 is the person himself
+GAIN = 1.725  # blends are pale; so spread out, they have the contrast of the faces (at 1.15, 0.74 of it; at 2.1, 1.12)
 NEAR_LUMA, NEAR_CHROMA = 128, 32  # components compared
 SHARPNESS = 3.0  # of the attention: one or two anchors have most of the weight
 AFFINE_SCALE = 0.1  # codes of a thousand independent numbers would modulate at random; training finds what matters
