@@ -4,14 +4,15 @@ A variant is a label and values of `TrainConfig`, `shots` among them for the num
 `few:recipe=sigan one:recipe=sigan,shots=1 weak:lambda_feature=0.01`. Without any: three recipes, one reference and all.
 `perceptual=squeezenet` compares pictures by the weights of --squeezenet.
 Each is trained on faces of nobody, draws the photographs, and is measured by `sigan.evaluation`: identity photograph to
-portrait, colour, lines and SqueezeNet's kernel distance from all references. OUT gets the portraits, a sheet and
-results.json; a variant that stands there is not trained again.
+portrait, colour, lines and SqueezeNet's kernel distance from all references. OUT gets the packs, the portraits, a sheet
+and results.json; a variant that stands there is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def draw(values: dict, references: list[np.ndarray], photos: Path, out: Path, ba
         parts = record.parts
     spent = {"seconds": time.perf_counter() - started, "processor": time.process_time() - cpu, "last": parts,
              "references": shots, "steps": trainer.done}
-    stylizer = Stylizer(trainer.pack(out.name))
+    pack = trainer.pack(re.sub(r"\W+", "-", out.name, flags=re.ASCII))
+    pack.save(out.parent.parent / "packs" / f"{out.name}.safetensors")
+    stylizer = Stylizer(pack)
     for path in sorted(photos.iterdir()):
         images.write(out / path.name, stylizer.arrays([images.read(path)])[0])
     return spent
