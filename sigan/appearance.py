@@ -6,7 +6,8 @@ Letters: x a picture as numbers [D].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -95,10 +96,10 @@ class Statistics:
 
     def compute(self) -> Figure:
         n, references = len(self.results), len(self.references)
-        facts: dict[str, Any] = {"references": references, "resize": f"{SIDE} px, Lanczos",
-                                 "features": f"{len(self.labels)} numbers"}
+        figure = Figure(self.name, None, n, references=references, resize=f"{SIDE} px, Lanczos",
+                        features=f"{len(self.labels)} numbers", warnings=("no picture could be measured",))
         if not n or not references:
-            return Figure(self.name, None, n, warnings=("no picture could be measured",), **facts)
+            return figure
         a, b = np.array(sorted(map(tuple, self.results))), np.array(self.references)
         draw = np.random.default_rng(figures.SEED)
         values = [self._distance(a[draw.integers(0, n, n)], b[draw.integers(0, references, references)])
@@ -108,8 +109,8 @@ class Statistics:
         told = (f"N is {min(n, references)}, below {figures.FEW}: the interval is itself unsure",) if few else ()
         details = {f"{label}, {side}": float(x) for k, label in enumerate(self.labels)
                    for side, x in (("results", a[:, k].mean()), ("references", b[:, k].mean()))}
-        return Figure(self.name, value, n, low=max(value - spread, 0.0), high=value + spread, warnings=told,
-                      details=details, **facts)
+        return replace(figure, value=value, low=max(value - spread, 0.0), high=value + spread, warnings=told,
+                       details=details)
 
     @staticmethod
     def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -155,7 +155,7 @@ class Evaluation:
             if record := self._reference(item):
                 self.records.append(record)
                 yield record
-        many = self.config.workers > 1 and len(self.pairs) > PART
+        many = self.config.workers > 1 and len(self.pairs) > PART and all(map(_travels, self.metrics))
         for record in self._spread() if many else map(self._record, self.pairs):
             self.records.append(record)
             yield record
@@ -335,6 +335,11 @@ class MisalignedPairError(InputError):
 def _check_given(name: str, needs: str, given: Mapping[str, object]) -> None:
     if given.get(needs) is None:
         raise ConfigError(f"metric {name} compares results with {needs}", f"give --{needs} FOLDER")
+
+
+def _travels(metric: Metric) -> bool:
+    """Whether a process can hand it to another: a class within a function is known nowhere else."""
+    return "<locals>" not in type(metric).__qualname__
 
 
 def _failure(error: SiganError) -> Failure:

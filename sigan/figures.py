@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -51,15 +50,16 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float] | tuple[Non
     return float(low), float(high)
 
 
-def mean(metric: str, values: Sequence[float], *, missing: int = 0, warnings: Sequence[str] = (),
-         **facts: Any) -> Figure:
-    """The figure of a metric that is a mean over pictures; `facts` are other fields of it."""
+def mean(metric: str, values: Sequence[float], *, better: str = LOWER, missing: int = 0, references: int = 0,
+         features: str = "", resize: str = "", warnings: Sequence[str] = (),
+         details: Mapping[str, float] | None = None) -> Figure:
+    """The figure of a metric that is a mean over pictures; the rest are fields of it."""
     told = list(warnings)
     if not values:
         told.append("no picture could be measured")
     elif len(values) < FEW:
         told.append(f"N is {len(values)}, below {FEW}: the interval is itself unsure")
     low, high = interval_of_mean(values)
-    return Figure(metric, float(np.mean(values)) if len(values) else None, len(values), low=low, high=high,
-                  median=float(np.median(values)) if len(values) else None, missing=missing, warnings=tuple(told),
-                  **facts)
+    average, median = (float(np.mean(values)), float(np.median(values))) if values else (None, None)
+    return Figure(metric, average, len(values), better, low, high, median, missing, references, features, resize,
+                  tuple(told), dict(details or {}))

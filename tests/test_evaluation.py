@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sigan import alignment, evaluation, images, plugins
+from sigan import alignment, evaluation, images, metrics, plugins
 from sigan.errors import ConfigError, InputError
 from sigan.evaluation import EvalConfig, Evaluation, Pair, PairRecord
 from sigan.events import Failure
@@ -230,6 +230,22 @@ def test_several_processes_find_what_one_finds(noise, monkeypatch):
     for a, b in zip(two.figures(), one.figures()):
         assert (a.metric, a.n, a.missing, a.warnings) == (b.metric, b.n, b.missing, b.warnings)
         assert (a.value, a.low, a.high) == (pytest.approx(b.value), pytest.approx(b.low), pytest.approx(b.high))
+
+
+def test_a_metric_of_a_class_within_a_function_is_measured_by_one_process(noise, monkeypatch):
+    class Difference(metrics.PairMetric):
+        name = "difference"
+
+        def measure(self, sample):
+            return float(abs(sample.image.astype(float) - sample.source).mean())
+
+    monkeypatch.setattr(plugins, "load", lambda group, name: Difference)
+    monkeypatch.setattr(evaluation, "PART", 1)
+    folders = noise("out", "abc"), noise("in", "abc", seed=1)
+    run = Evaluation(*folders, config=EvalConfig(metrics=("ssim",), workers=2, aligned=True))
+    expected = [np.abs(images.read(folders[0] / f"{name}.png") - np.float64(images.read(folders[1] / f"{name}.png")))
+                for name in "abc"]
+    assert [record.values["difference"] for record in run] == pytest.approx([each.mean() for each in expected])
 
 
 def test_workers_are_at_least_one():
