@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "NOTICE": "notice.md",
              "sigan/assets/mini/MODEL_CARD.md": "model-card.md"}
+MARKED = re.compile(r"^(```\w+) norun$", re.MULTILINE)  # the tests' mark, which the site's Markdown takes for no fence
 LINK = re.compile(r"(\]\()([^):#]+)((?:#[^)]*)?\))")  # no address with a scheme
 
 
@@ -31,7 +32,8 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def relinked(text: str, source: str) -> str:
-    """The text of `source` with links to files of the repository leading to their pages; what has none is named."""
+    """The text of `source` as the site wants it: links to files of the repository lead to their pages, or to the first
+    where they have none; code has no mark of the tests."""
     def page_of(match: re.Match) -> str:
         before, link, after = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
@@ -41,4 +43,4 @@ def relinked(text: str, source: str) -> str:
             return f"{before}{path.removeprefix('docs/')}{after}"
         return f"{before}index.md)" if (ROOT / path).exists() else match[0]
 
-    return LINK.sub(page_of, text)
+    return LINK.sub(page_of, MARKED.sub(r"\1", text))

@@ -103,7 +103,7 @@ def main(out: str) -> None:
         subprocess.run([sys.executable, "-m", "sigan", "styles", "gallery", "gallery.html"], cwd=folder, check=True)
         tab.set_viewport_size({"width": 1100, "height": 760})
         tab.goto((folder / "gallery.html").as_uri())
-        tab.screenshot(path=target / "gallery.png")
+        tab.screenshot(path=target / "gallery.jpg", quality=85)
         browser.close()
 
 

@@ -130,7 +130,7 @@ def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite
         known += [entry for parcel in parcels for entry in weights.CATALOGUE.values() if parcel.url in entry.urls]
         stated = [entry.licence for entry in known if entry]
         stated += [parcel.foreign.facts["licence"] for parcel in parcels if parcel.foreign.facts.get("licence")]
-        licence = "; ".join(dict.fromkeys(stated))
+        licence = weights.terms(stated)
     folder = bases.home() / name
     with downloads.lock(folder) as take:
         while not take():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ CATALOGUE = {entry.name: entry for entry in (
         (_drive("1cUv_reLE6k3604or78EranS7XzuVMWeO"), _drive("1o6ijA3PkcewZvwJJ73dJ0fxhndn0nnh7"),
          "https://huggingface.co/AIRI-Institute/HairFastGAN/resolve/main/pretrained_models/encoder4editing/"
          "e4e_ffhq_encode.pt"),
-        about=1200 * 10**6, licence=f"MIT (encoder); its generator: {FFHQ_TERMS}",
+        about=1200 * 10**6, licence=f"MIT (encoder); {FFHQ_TERMS}",
         source="https://github.com/omertov/encoder4editing", purpose="encoder of `ffhq`"),
     WeightFile(
         "lpips-vgg", "vgg16-397923af.pth", ("https://download.pytorch.org/models/vgg16-397923af.pth",),
@@ -89,6 +89,11 @@ CATALOGUE = {entry.name: entry for entry in (
         purpose="FID and KID in reports", bytes=95_628_359,
         sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
 )}
+
+
+def terms(licences: Iterable[str]) -> str:
+    """The licences of several files as one text that says nothing twice; parts are divided by "; "."""
+    return "; ".join(dict.fromkeys(part for licence in licences for part in licence.split("; ")))
 
 
 # ---- the cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -73,6 +74,7 @@ def test_every_command_is_there(name, capsys):
     (["stylize", "a"], "OUT", "sigan stylize --help"),
     (["stylize", "a", "b"], "--style", "sigan stylize --help"),
     (["--nonsense"], "--nonsense", "sigan --help"),
+    (["stylize", "--style", "x", "-dash.png", "out"], "-d", "sigan stylize --help`; a path that begins with a dash"),
     (["stylize", "--strength", "much", "--style", "x", "a", "b"], "--strength", "sigan stylize --help"),
 ])
 def test_usage_errors_exit_2_and_say_where_help_is(arguments, said, hint, capsys):
@@ -117,6 +119,15 @@ def test_the_unexpected_exits_1_and_points_to_debug(monkeypatch, capsys):
     assert app.main(["fail"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError: by nought" in err and "--debug" in err and "Traceback" not in err
+
+
+def test_what_the_system_refuses_is_no_fault_of_sigans(monkeypatch, capsys):
+    refused = PermissionError(errno.EACCES, "Permission denied", "/home/me/.bashrc")
+    monkeypatch.setattr(app, "build", lambda wanted="": failing(refused))
+    assert app.main(["fail"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: /home/me/.bashrc: Permission denied\nhint: check who may write there")
+    assert "fault" not in err
 
 
 def test_an_interrupt_exits_130(monkeypatch, capsys):

@@ -65,6 +65,8 @@ def test_list_shows_what_is_here_what_is_broken_and_what_can_be_had(run, tiny):
     code, out, err = run("bases", "list")
     assert (code, out) == (0, "") and "tiny" in err and "base.json is damaged" in err
     assert "sigan bases pull ffhq" in err and "lpips-vgg" in err
+    (offer,) = [line for line in err.splitlines() if line.startswith("ffhq ")]
+    assert offer.count("NVIDIA Source Code License") == 1 and offer.count("FFHQ") == 1 and "MIT (encoder)" in offer
     told = json.loads(run("bases", "list", "--json")[1])
     rows = {row["name"]: row for row in told["bases"]}
     assert (rows["tiny"]["resolution"], rows["tiny"]["error"]) == (32, None) and rows["gone"]["error"]

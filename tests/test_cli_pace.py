@@ -32,6 +32,14 @@ def test_the_rate_is_that_of_the_last_which_took_work():
     assert pace.rate == pytest.approx(20) and "20 a second" in str(pace)
 
 
+def test_what_takes_long_is_told_by_the_piece():
+    clock = Clock()
+    pace = Pace(7, clock)
+    clock.now = 596.0
+    pace.add("ok")
+    assert str(pace) == "9 min 56 s each, 59 min 36 s left"
+
+
 def test_a_line_comes_every_half_minute():
     clock = Clock()
     pace, lines = Pace(None, clock), []

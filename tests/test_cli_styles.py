@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 import sigan
 from sigan import packs, styles
+from sigan.cli import render
 from sigan.cli.app import main
 
 MANIFEST = packs.PackManifest(name="ink", base="mini", base_hash="ab" * 32, base_resolution=16, recipe="jojogan",
@@ -71,6 +73,31 @@ def test_show(run, file):
     assert facts["config"] == {"alpha": 0.5} and facts["weights"] == 3 and facts["base_hash"] == "ab" * 32
     _, out, err = run("styles", "show", file)
     assert out == "" and "config.alpha" in err and "ab" * 32 in err
+
+
+def test_figures_are_shown_in_words_and_strange_ones_as_they_stand(run, tmp_path):
+    figures = {"identity": {"by": "dlib", "faces": 8, "value": 0.5672}, "style": {"by": "me", "value": "high"},
+               "odd": 3, "curve": {"kept": 20, "steps": [10, 20, 30], "style": [1, 2, 3]}}
+    path = tmp_path / "made.safetensors"
+    packs.StylePack(replace(MANIFEST, figures=figures), {"synthesis.b4.bias": torch.ones(3).half()}).save(path)
+    code, _, err = run("styles", "show", path)
+    assert code == 0 and "0.5672 (dlib; N = 8)" in err and "step 20 of 30, by the curve of 3 measurements" in err
+    assert "'value': 'high'" in err and "figures.odd" in err
+    assert json.loads(run("styles", "show", path, "--json")[1])["figures"] == figures
+
+
+def test_the_list_fits_80_columns(run, file, package, monkeypatch):
+    monkeypatch.setattr(render, "interactive", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    pack = packs.StylePack.load(file)
+    pack = replace(pack, manifest=replace(pack.manifest, name="watercolor", recipe="sigan", licence="CC BY-NC-SA 4.0"))
+    pack.save(file.with_name("watercolor.safetensors"))
+    package("hp-styles-classics", {"sigan.styles": {"watercolor": ":PATH"}},
+            {"watercolor.safetensors": file.with_name("watercolor.safetensors").read_bytes(),
+             "__init__.py": "PATH = 'watercolor.safetensors'"})
+    rows = run("styles", "list")[2].splitlines()
+    assert max(map(len, rows)) <= 80
+    assert any("watercolor" in row and "CC BY-NC-SA 4.0" in row and "hp-styles-classics" in row for row in rows)
 
 
 def test_unknown_style(run, file):

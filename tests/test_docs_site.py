@@ -69,6 +69,12 @@ def test_links_between_pages_hold(site):
     assert gone == []
 
 
+def test_code_is_code_on_every_page(site):
+    """A fence that the site's Markdown does not know shows as text, and swallows the page up to the next one."""
+    fences = {path.name: path.read_text("utf-8").partition("<article")[2].count("```") for path in site.glob("*.html")}
+    assert {name: count for name, count in fences.items() if count} == {}
+
+
 def test_every_public_name_is_on_the_apis_page(site):
     page = (site / "api.html").read_text("utf-8")
     shown = set(re.findall(r'id="sigan\.(?:errors\.)?(\w+)"', page))

@@ -20,7 +20,7 @@ from supply import dependencies, licences, sbom
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "SIGAN_OFFLINE": "1", "SIGAN_PLUGINS": ""}
-CONTENTS = ("sigan", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "MANIFEST.in")
+CONTENTS = ("sigan", "tests", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "MANIFEST.in")
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
@@ -84,6 +84,7 @@ def test_the_source_gives_the_same_wheel(source, wheel, tmp_path):
     archive = build(source, tmp_path / "sdist", "sdist")
     shutil.unpack_archive(archive, tmp_path / "unpacked")
     (unpacked,) = (tmp_path / "unpacked").iterdir()
+    assert not list(unpacked.rglob("test_*.py"))  # setuptools takes these without what they import
     again = build(unpacked, tmp_path / "wheel", "wheel")
 
     def contents(path: Path) -> dict[str, int]:

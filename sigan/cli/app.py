@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -23,6 +24,7 @@ PREFIX = "SIGAN"  # of the environment's variables: SIGAN_STYLIZE_STRENGTH is `s
 EVERYWHERE = "--config FILE, --verbose and --debug may stand anywhere: see `sigan --help`."
 COMMANDS = ("align", "invert", "train", "stylize", "evaluate", "study", "styles", "plugins", "bases", "doctor")
 INTERRUPTED = 130
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # the system's no
 
 
 def build(wanted: str = "") -> typer.Typer:
@@ -156,11 +158,17 @@ def report(error: Exception, debug: bool = False) -> int:
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own usage errors, any version
         ctx = getattr(error, "ctx", None)
         hint = f"see `{ctx.command_path} --help`" if ctx else "see `sigan --help`"
+        if len(getattr(error, "option_name", "") or "") == 2:  # no option of sigan's is one dash and a letter
+            hint += "; a path that begins with a dash: write ./ before it"
         name = getattr(getattr(error, "param", None), "name", None)
         source = ctx.get_parameter_source(name) if ctx and name else None
         render.error(error.format_message(), f"the value is the --config file's; {hint}"
                      if source and source.name == "DEFAULT_MAP" else hint)
         return int(error.exit_code)
+    if isinstance(error, OSError) and error.errno in REFUSED and error.filename:
+        render.error(f"{error.filename}: {error.strerror}",
+                     "check who may write there, and the room on that disk; --debug shows where it happened")
+        return ConfigError.exit_code
     hint = "this is a fault of sigan's; --debug shows where it happened"
     render.error(f"unexpected {type(error).__name__}: {error}", "" if debug else hint)
     return 1

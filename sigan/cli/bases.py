@@ -40,7 +40,7 @@ def list_(json: options.Json = False) -> None:
             rows.append({"name": name, "error": error.message})
     there = {row["name"] for row in rows}
     offers = [{"name": name, "bytes": sum(files[0].about for files in intake.files_of(name)),
-               "licence": "; ".join(dict.fromkeys(files[0].licence for files in intake.files_of(name)))}
+               "licence": weights.terms([files[0].licence for files in intake.files_of(name)])}
               for name in intake.PULLED if name not in there]
     others: list[dict[str, Any]] = [
         {"name": entry.name, "here": weights.has(entry.name), "bytes": entry.about, "purpose": entry.purpose,
@@ -49,13 +49,13 @@ def list_(json: options.Json = False) -> None:
         render.data({"bases": rows, "offered": offers, "weights": others})
         return
     columns = ["name", "resolution", "num_ws", "w_dim", "encoder", "licence"]
-    table = [[row.get(column) for column in columns] for row in rows]
-    table += [[offer["name"], None, None, None, f"sigan bases pull {offer['name']}", offer["licence"]]
-              for offer in offers]
-    render.table("bases", columns, table)
-    render.table("other weights", ["name", "here", "MB", "for", "licence"],
-                 [[other["name"], "yes" if other["here"] else "-", round(other["bytes"] / 1e6), other["purpose"],
-                   other["licence"]] for other in others])
+    render.table("bases", columns, [[row.get(column) for column in columns] for row in rows])
+    more = [{**offer, "here": False, "purpose": "face model"} for offer in offers] + others
+    render.table("more", ["name", "here", "MB", "for", "licence"],
+                 [[one["name"], "yes" if one["here"] else "-", round(one["bytes"] / 1e6), one["purpose"],
+                   one["licence"]] for one in more])
+    if missing := [one["name"] for one in more if not one["here"]]:
+        render.note(f"what is not here: sigan bases pull {missing[0]}, and so on; nothing is downloaded unasked")
     for problem in broken:
         render.note(f"problem: {problem.message}")
         render.note(f"  fix: {problem.hint}")

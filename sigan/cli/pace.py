@@ -44,7 +44,8 @@ class Pace:
     def __str__(self) -> str:
         parts = [f"{self.failed} failed"] if self.failed else []
         if self.rate:
-            parts.append(f"{self.rate:.2f} a second" if self.rate < 10 else f"{self.rate:.0f} a second")
+            parts.append(f"{span(1 / self.rate)} each" if self.rate < 0.1 else
+                         f"{self.rate:.2f} a second" if self.rate < 10 else f"{self.rate:.0f} a second")
         if self.remaining is not None:
             parts.append(f"{span(self.remaining)} left")
         return ", ".join(parts)

@@ -6,9 +6,9 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigan.cli import render
 from sigan.errors import ConfigError, SiganError
@@ -187,14 +187,24 @@ def check_texts(**texts: str) -> None:
                               f"give one line of printable text, at most {manifest.MAX_TEXT} characters")
 
 
+def measured(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and words of each figure in a manifest; figures of another program's making as they stand."""
+    for name, figure in figures.items():
+        try:
+            if name == "curve":
+                kept = f"step {figure['kept']} of {figure['steps'][-1]}"
+                yield "kept", f"{kept}, by the curve of {len(figure['steps'])} measurements"
+            elif "value" in figure:
+                before = f", {figure['before']:g} before" if "before" in figure else ""
+                yield name, f"{figure['value']:g}{before} ({figure['by']}; N = {figure['faces']})"
+        except (KeyError, TypeError, ValueError, IndexError):
+            yield name, str(figure)
+
+
 def told(manifest) -> Iterator[str]:
     """The figures, and what is to be said of the licences, in lines."""
-    for name, figure in manifest.figures.items():
-        if "value" in figure:
-            before = f", {figure['before']:g} before" if "before" in figure else ""
-            yield f"{name}: {figure['value']:g}{before} ({figure['by']}; N = {figure['faces']})"
-    if curve := manifest.figures.get("curve"):
-        yield f"kept: step {curve['kept']} of {curve['steps'][-1]}, by the curve of {len(curve['steps'])} measurements"
+    for name, text in measured(manifest.figures):
+        yield f"{name}: {text}"
     if manifest.licence != manifest.base_licence:
         yield f"the pack's licence is {manifest.licence}; its base, from which it derives, has {manifest.base_licence}"
     if not manifest.references_licence:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sigan.cli import options, render
+from sigan.cli import options, render, session
 from sigan.errors import ConfigError, PackError
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def list_(json: options.Json = False) -> None:
         render.data({"styles": rows, "problems": problems})
         return
     columns = ["name", "base", "recipe", "references", "licence", "origin"]
-    render.table("styles", columns, [[row[column] for column in columns] for row in rows])
+    render.table("styles", ["name", "base", "recipe", "refs", "licence", "origin"],  # 80 columns hold no longer words
+                 [[row[column] for column in columns] for row in rows])
     if not rows:
         render.note("no style is installed: `sigan styles install FILE`, or `sigan train NAME REFS...`")
     for entry in entries.values():
@@ -74,8 +75,9 @@ def show(name: Style, json: options.Json = False) -> None:
     if json:
         render.data(facts)
         return
-    config = facts.pop("config")
+    config, figures = facts.pop("config"), facts.pop("figures")
     rows = [[key, value] for key, value in facts.items() if value != ""]
+    rows += [[f"figures.{name}", text] for name, text in session.measured(figures)]
     render.table(entry.name, ["fact", "value"], rows + [[f"config.{key}", config[key]] for key in sorted(config)])
 
 
