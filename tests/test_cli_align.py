@@ -70,6 +70,14 @@ def test_a_list_on_stdin(draw, tmp_path, monkeypatch):
     assert names(tmp_path / "out") == [".sigan-ledger.jsonl", "x/a.png", "y/a.png"]
 
 
+def test_a_report_that_cannot_be_written_is_told_before_the_work(draw, tmp_path, capsys):
+    source = draw(tmp_path / "in" / "a.png")
+    (tmp_path / "file").write_text("in the way")
+    report = tmp_path / "file" / "report.jsonl"
+    assert main(["align", str(source), str(tmp_path / "out"), "--report", str(report), *SIZE]) == 2
+    assert "is a file" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_the_report_tells_what_was_found_and_why_not(draw, tmp_path):
     source = tmp_path / "in"
     draw(source / "a.png", 2), draw(source / "b.png", 0)

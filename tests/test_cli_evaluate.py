@@ -61,6 +61,7 @@ def test_the_report_is_written(folders, capfd):
     ("eval out --references refs --metrics kid --features vgg", 2, "squeezenet"),
     ("eval out --inputs in --align --aligned", 2, "contradict"),
     ("eval out --inputs in --report refs", 2, ".html"),
+    ("eval out --inputs in --report in/a.png/r.html", 2, "is a file"),
     ("eval out --references refs --metrics fid", 5, "sigan bases pull fid-inception"),
     ("eval out --inputs in --metrics lpips", 5, "sigan bases pull lpips-vgg"),
     ("eval nowhere --inputs in", 3, "nowhere"),

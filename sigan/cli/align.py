@@ -44,6 +44,8 @@ def align(
     from sigan.cli import batch
 
     items = batch.inputs(source, out, faces)
+    if report:
+        stream.check_output(report.parent)
     side = size or _resolution(base)
     points = _points(landmarks, items) if landmarks else None
     prepare = stream.FaceFinder(side, faces, plugins.load("sigan.aligners", aligner)(), False, points, no_face)

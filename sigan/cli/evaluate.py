@@ -101,10 +101,12 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _check_report(path: Path) -> None:
+    from sigan.destinations import check_output
     from sigan.errors import OutputError
 
     if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{path}: a report is an HTML file", "name a file that ends in .html")
+    check_output(path.parent)
 
 
 def _as_json(name: str, run: Evaluation) -> dict[str, Any]:
