@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Any
 
 from sigan.errors import ConfigError
 
@@ -121,6 +122,15 @@ def find(group: str, name: str) -> Plugin:
 def load(group: str, name: str) -> object:
     """The object called `name`, or PACKAGE:NAME, in `group`. ConfigError when there is none, or when it fails."""
     return find(group, name).load()
+
+
+def load_callable(group: str, name: str) -> Callable[..., Any]:
+    """The class or function called `name` in `group`, as `load`. ConfigError, too, when it is something else."""
+    plugin = find(group, name)
+    found = plugin.load()
+    if not callable(found):
+        raise ConfigError(f"{plugin} is no class or function, but of type {type(found).__name__}", plugin.remedy())
+    return found
 
 
 def shadowed(plugins: Iterable[Plugin]) -> list[PluginProblem]:

@@ -55,6 +55,14 @@ def test_a_lacking_dependency_is_named(package):
     assert caught.value.hint.startswith("`pip install hp_absent` if it needs that, `pip install --upgrade hp-needy`")
 
 
+def test_what_is_to_be_called_and_cannot_be_names_its_package(package):
+    package("hp-flat", {"sigan.inverters": {"hp-flat": ":x", "hp-round": ":f"}}, code("x = 1\nf = len"))
+    assert plugins.load_callable("sigan.inverters", "hp-round")([1, 2]) == 2
+    with pytest.raises(ConfigError, match="of package hp-flat .* is no class or function, but of type int") as caught:
+        plugins.load_callable("sigan.inverters", "hp-flat")
+    assert "`pip install --upgrade hp-flat`" in caught.value.hint
+
+
 def test_unknown_name_suggests_near_ones(package):
     package("hp-one", {"sigan.metrics": {"hp-identity": ":x"}}, code("x = 1"))
     with pytest.raises(ConfigError, match="no 'hp-identty' in sigan.metrics") as caught:

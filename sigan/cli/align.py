@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,11 @@ from sigan.cli import options
 from sigan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sigan.alignment import AlignedFace
+    from sigan.events import ItemDone
     from sigan.sources import Item
+
+    Details = dict[str, object]  # of a face, as a report has them
 
 
 def register(app: typer.Typer) -> None:
@@ -48,10 +52,10 @@ def align(
         stream.check_output(report.parent)
     side = size or _resolution(base)
     points = _points(landmarks, items) if landmarks else None
-    prepare = stream.FaceFinder(side, faces, plugins.load("sigan.aligners", aligner)(), False, points, no_face)
-    details: dict[str, list] = {}
+    prepare = stream.FaceFinder(side, faces, plugins.load_callable("sigan.aligners", aligner)(), False, points, no_face)
+    details: dict[str, list[Details]] = {}
 
-    def save(item: stream.Item, found: list) -> list[Path]:
+    def save(item: stream.Item, found: list[AlignedFace]) -> list[Path]:
         if report:
             details[str(item.path)] = [_details(part) for part in found]
         return stream.write_faces(item, [face.image for face in found], out, "png")
@@ -71,7 +75,7 @@ def _resolution(base: str) -> int:
     return bases.load(base).resolution
 
 
-def _points(path: Path, items: Sequence[Item]) -> dict[str, list]:
+def _points(path: Path, items: Sequence[Item]) -> dict[str, Any]:
     """The points in a JSON file by the pictures' names; `alignment.find` checks them."""
     from sigan.references import read_landmarks
 
@@ -88,14 +92,14 @@ def _points(path: Path, items: Sequence[Item]) -> dict[str, list]:
     return points
 
 
-def _details(found) -> dict:
+def _details(found: AlignedFace) -> Details:
     face = found.face
     if face is None:
         return {"step": "middle", "quad": found.quad}
     return {"box": face.box, "score": face.score, "step": face.rung, "landmarks": face.landmarks, "quad": found.quad}
 
 
-def _reported(records, details: dict[str, list], path: Path):
+def _reported(records: Iterable[ItemDone], details: dict[str, list[Details]], path: Path) -> Iterator[ItemDone]:
     """The records as they pass; once all have, one JSON line each in `path`."""
     from sigan import images
     from sigan.cli import render

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigan.cli import options
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from sigan.alignment import AlignedFace
+    from sigan.pivotal import Person
+
+    Inverted = tuple[torch.Tensor, np.ndarray | None, Person | None]  # code [L,C], its picture, the tuned generator
 
 
 def register(app: typer.Typer) -> None:
@@ -49,16 +58,16 @@ def invert(
 
     config = StylizeConfig(faces=faces, base=base, refine=refine, aligned=aligned, seed=seed)
     items = batch.inputs(source, out, faces)
-    find_codes = plugins.load("sigan.inverters", inverter)
+    find_codes = plugins.load_callable("sigan.inverters", inverter)
     model = bases.load(base, device=resolve_device(device))
     prepare = stream.FaceFinder(model.resolution, faces, alignment.DlibAligner(), aligned)
 
-    def compute(found: list) -> list[tuple]:
+    def compute(found: list[AlignedFace]) -> list[Inverted]:
         if not found:
             return []
         x = images.to_batch([face.image for face in found], model.device)
         ws = find_codes(model, x, refine=refine, seed=config.seed).detach()  # [N,L,C]
-        people = [person(one, code) for one, code in zip(x.split(1), ws.split(1))] if pivotal else [None] * len(found)
+        people = [person(*one) if pivotal else None for one in zip(x.split(1), ws.split(1))]
         nets = [one.generator if one else model.generator for one in people]
         with torch.no_grad():
             pictures = [images.from_batch(net.synthesis(code))[0] if reconstruct else None
@@ -71,7 +80,7 @@ def invert(
             pass
         return tuned
 
-    def save(item: stream.Item, results: list[tuple]) -> list[Path]:
+    def save(item: stream.Item, results: list[Inverted]) -> list[Path]:
         path = stream.output_path(item, out, ".safetensors")
         metadata = {"base": model.name, "base_hash": model.hash}
         ws = torch.stack([code for code, _, _ in results])
@@ -81,8 +90,8 @@ def invert(
             if tuned:
                 written.append(stream.output_path(item, out, SUFFIX, k, len(results)))
                 tuned.pack(pack_name(item.relative.stem)).save(written[-1])
-        if reconstruct:
-            written += stream.write_faces(item, [picture for _, picture, _ in results], out, "png")
+        if pictures := [picture for _, picture, _ in results if picture is not None]:
+            written += stream.write_faces(item, pictures, out, "png")
         return written
 
     identity = f"invert {model.hash} {refine} {pivotal} {reconstruct} {faces} {aligned} {seed} {inverter}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,9 @@ from sigan.cli import batch, render
 from sigan.errors import InputError, NoFaceError
 
 if TYPE_CHECKING:
-    from sigan.preflight import Preflight
+    import numpy as np
+
+    from sigan.preflight import Checked, Preflight
     from sigan.references import Reference
 
 MAX_CELL = 256  # px of a picture in a sheet
@@ -34,7 +36,7 @@ def gather(sources: Sequence[str], size: int, *, aligned: bool, landmarks: Path 
     return found, rejected
 
 
-def sheet(path: Path, rows: dict[str, list], side: int) -> Path:
+def sheet(path: Path, rows: Mapping[str, Sequence[np.ndarray]], side: int) -> Path:
     """Writes rows of pictures, each with its label, as one picture."""
     from sigan import images
 
@@ -62,7 +64,7 @@ def _degrees(value: float | None) -> str:
     return "" if value is None else f"{value:+.0f}°"
 
 
-def _remark(one, checked: Preflight) -> str:
+def _remark(one: Checked, checked: Preflight) -> str:
     told = []
     if one.copy_of is not None:
         told.append(f"repeats {checked.references[one.copy_of].name}")

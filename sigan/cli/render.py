@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sigan import manifest
 from sigan.cli.pace import Pace
+from sigan.events import ItemDone, TrainStep, Transfer
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.table import Table
+
     from sigan.tradeoff import Curve
 
 T = TypeVar("T")
@@ -119,7 +123,7 @@ def progress(
             yield item
 
 
-def batch(records: Iterable[T], total: int | None, description: str, quiet: bool = False) -> Iterator[T]:
+def batch(records: Iterable[ItemDone], total: int | None, description: str, quiet: bool = False) -> Iterator[ItemDone]:
     """The records of a batch as they come: with a bar, the rate, what remains and what failed on a terminal, and a line
     of the same every half minute elsewhere."""
     pace = Pace(total)
@@ -143,7 +147,8 @@ def batch(records: Iterable[T], total: int | None, description: str, quiet: bool
             yield record
 
 
-def training(steps: Iterable[T], curve: Curve, description: str, quiet: bool = False) -> Iterator[T]:
+def training(steps: Iterable[TrainStep], curve: Curve, description: str, quiet: bool = False
+             ) -> Generator[TrainStep, None, None]:
     """The steps of a training as they pass: on a terminal a bar and a table of what was measured, elsewhere lines."""
     from sigan.tradeoff import told
 
@@ -168,7 +173,7 @@ def training(steps: Iterable[T], curve: Curve, description: str, quiet: bool = F
             yield step
 
 
-def _curve_table(curve: Curve):
+def _curve_table(curve: Curve) -> Table:
     """The last measurements of a training, the one that would be kept marked."""
     from rich.table import Table
 
@@ -185,11 +190,11 @@ def transfers(records: Iterable[T], quiet: bool = False) -> Iterator[T]:
     if quiet or not interactive():
         last = None
         for record in records:
-            state = (getattr(record, "name", ""), getattr(record, "state", ""))
-            if state[1] and state != last:
-                size = f" {record.total / 1e6:.0f} MB" if record.total else ""
-                note(f"{record.name}: {record.state}{size}{f' from {record.url}' if record.url else ''}", quiet)
-            last = state
+            if isinstance(record, Transfer):
+                if (record.name, record.state) != last:
+                    size = f" {record.total / 1e6:.0f} MB" if record.total else ""
+                    note(f"{record.name}: {record.state}{size}{f' from {record.url}' if record.url else ''}", quiet)
+                last = record.name, record.state
             yield record
         return
     from rich.console import Console
@@ -198,9 +203,9 @@ def transfers(records: Iterable[T], quiet: bool = False) -> Iterator[T]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
         for record in records:
-            if hasattr(record, "state"):
+            if isinstance(record, Transfer):
                 if record.name not in tasks:
                     tasks[record.name] = bar.add_task(record.name)
                 bar.update(tasks[record.name], description=f"{record.name}: {record.state}", completed=record.bytes,

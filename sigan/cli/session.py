@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from sigan.cli import render
 from sigan.errors import ConfigError, SiganError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sigan.events import TrainStep
-    from sigan.packs import StylePack
+    from sigan.packs import PackManifest, StylePack
     from sigan.training import StyleTrainer
 
 SAVE_EVERY = 20.0  # seconds between two states on disk: what a kill can cost
@@ -30,9 +32,9 @@ class Session:
 
         self.trainer, self.name, self.preview, self.quiet = trainer, name, preview, quiet
         self.path = states.path(name, trainer.key)
-        self._rows: list[tuple[str, list]] = []
+        self._rows: list[tuple[str, Sequence[np.ndarray]]] = []
 
-    def plan(self, out: Path | None) -> dict:
+    def plan(self, out: Path | None) -> dict[str, object]:
         """What would be trained, and where it would go."""
         from sigan import runtime, styles
 
@@ -55,7 +57,7 @@ class Session:
             with _between_steps() as interrupt, contextlib.closing(shown):
                 for last in shown:
                     if last.measured and self.preview:
-                        self._draw(last)
+                        self._draw(last, self.preview)
                     if time.monotonic() - saved > SAVE_EVERY:
                         self._save()
                         saved = time.monotonic()
@@ -113,21 +115,21 @@ class Session:
         render.note(f"the best so far, of step {step}: {self._best_path()}; keep it: sigan styles install "
                     f"{self._best_path()} --name {self.name}")
 
-    def _draw(self, step: TrainStep) -> None:
-        """The strip of this measurement, all strips so far on one sheet, and the curve."""
+    def _draw(self, step: TrainStep, folder: Path) -> None:
+        """Writes the strip of this measurement, all strips so far on one sheet, and the curve."""
         from sigan import charts, images
 
         trainer, cell = self.trainer, min(self.trainer.base.resolution, MAX_CELL)
         self._rows = self._rows or [("faces", trainer.trials.faces)]
         self._rows.append((f"step {step.index}", trainer.portraits))
         strip = images.contact_sheet([trainer.trials.faces, trainer.portraits], cell=cell)
-        images.write(self.preview / f"step-{step.index:04d}.png", strip)
-        images.write(self.preview / "steps.png", images.contact_sheet(
+        images.write(folder / f"step-{step.index:04d}.png", strip)
+        images.write(folder / "steps.png", images.contact_sheet(
             [row for _, row in self._rows], [label for label, _ in self._rows], cell))
         curve, best = trainer.curve, trainer.curve.best()
         spots = [(point.identity or 0.0, point.style / max(curve.before, 1e-9)) for point in curve.points]
         marked = curve.points.index(best) if best else None
-        images.write(self.preview / "curve.png", charts.curve(
+        images.write(folder / "curve.png", charts.curve(
             spots, [str(point.step) for point in curve.points], ("identity: dlib distance to oneself, less is nearer",
                                                                  "style: share of the way left, less is nearer"),
             marked, curve.floor))
@@ -201,7 +203,7 @@ def measured(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, str(figure)
 
 
-def told(manifest) -> Iterator[str]:
+def told(manifest: PackManifest) -> Iterator[str]:
     """The figures, and what is to be said of the licences, in lines."""
     for name, text in measured(manifest.figures):
         yield f"{name}: {text}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,10 +69,10 @@ def stylize(
     config = StylizeConfig(base=base, strength=strength, structure=structure, color=color, keep_color=keep_color,
                            refine=refine, faces=faces, aligned=aligned, no_face=no_face, paste_back=paste_back,
                            batch_size=batch_size, device=device, dtype=dtype, seed=seed, format=format)
-    run = plugins.load("sigan.engines", engine)
+    run: Callable[..., Iterable[ItemDone]] = plugins.load_callable("sigan.engines", engine)
     part = sources.Shard.parse(shard) if shard else sources.Shard(1, 1)
-    how = batch.engine_options(run, engine, address, engine_option)
-    how |= batch.taken(run, engine, retry_failed=retry_failed, workers=workers)
+    how = {**batch.engine_options(run, engine, address, engine_option),
+           **batch.taken(run, engine, retry_failed=retry_failed, workers=workers)}
     named = "largest" if paste_back else config.faces  # one input may write several files, or one
     items = [] if watch and not dry_run else part.of(getattr(run, "inputs", batch.inputs)(source, out, named))
     stylizer = Stylizer(batch.dressed(style, person, quiet) if person else style, config)
@@ -85,6 +85,7 @@ def stylize(
     def records(some: list[stream.Item]) -> Iterable[ItemDone]:
         return run(stylizer, some, out, overwrite=overwrite, fail_fast=fail_fast, **how)
 
+    shown: Iterable[ItemDone]
     if watch:
         render.note(f"watching {source}; Ctrl-C ends it", quiet)
         shown, total = batch.watched(source, out, named, lambda found: records(part.of(found)), fail_fast), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -97,7 +97,7 @@ def train(
     from sigan.preflight import check as check_references
     from sigan.training import StyleTrainer, TrainConfig
 
-    given = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
+    given: dict[str, Any] = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
              "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers), "measure": measure,
              "random_codes": random_codes, "perceptual": perceptual, "id_floor": id_floor}
     config = TrainConfig(recipe=recipe, seed=seed, device=device,
