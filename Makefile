@@ -44,8 +44,9 @@ $(RAY): $(STAMP) plugins/sigan-ray/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -e 'plugins/sigan-ray[test]'
 	@touch $@
 
+# Two processes with a thread each; a file's tests stay in one process, with what they share.
 test: $(RAY)
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,6 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for something which not every machine has carries the marker of that name."""
+    for item in items:
+        for name in {"shared", "browser", "cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(name)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of pictures and oracles beside the repository; tests that need it are skipped without it."""

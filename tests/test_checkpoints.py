@@ -79,7 +79,7 @@ def test_safetensors_are_read_with_their_metadata(tmp_path):
     assert read.args == ({"licence": "CC0"},) and read.state["a"].tolist() == [0, 1, 2]
 
 
-def test_a_state_dict_alone(tmp_path):
+def test_a_state_dict_is_read_alone_and_nothing_else_as_one(tmp_path):
     state = torch.nn.Linear(3, 4).state_dict()
     torch.save(state, tmp_path / "w.pth")
     save_file(state, tmp_path / "w.safetensors", {"a": "b"})

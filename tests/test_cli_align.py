@@ -62,7 +62,7 @@ def test_a_second_run_skips(draw, tmp_path, capsys):
         assert json.loads(capsys.readouterr().out.splitlines()[0])["status"] == status
 
 
-def test_a_list_on_stdin(draw, tmp_path, monkeypatch):
+def test_a_list_on_stdin_keeps_its_folders(draw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "x/a.png"), draw(tmp_path / "y/a.png")
     monkeypatch.setattr("sys.stdin", ["x/a.png\n", "y/a.png\n"])

@@ -51,7 +51,7 @@ def test_import_tells_what_became_of_the_files(run, files):
     assert code == 0 and made["parts"] == ["generator", "discriminator", "encoder"] and made["notes"] == []
 
 
-def test_import_of_something_else(run, files):
+def test_import_refuses_a_web_page_and_a_name_that_leaves_the_folder(run, files):
     (files / "ffhq.pt").write_bytes(QUOTA_PAGE)
     code, out, err = run("bases", "import", files / "ffhq.pt")
     assert (code, out) == (5, "") and "web page" in err and "hint: " in err
@@ -84,7 +84,7 @@ def test_list_and_show_need_no_torch(tiny):
     assert done.stdout.strip() == "[]" and "tiny" in done.stderr
 
 
-def test_show(run, tiny):
+def test_show_tells_hash_licence_sizes_and_sources_and_how_to_get_what_is_not_here(run, tiny):
     facts = json.loads(run("bases", "show", "tiny", "--json")[1])
     assert facts["hash"] == tiny.hash and facts["licence"] == "for research only"
     assert facts["values"]["generator"] == sum(v.numel() for v in tiny.generator.state_dict().values())
@@ -181,12 +181,12 @@ def test_sample_without_json_says_where(run, tiny, tmp_path):
 
 @pytest.mark.parametrize(("option", "message"), [
     (("-n", 0), "-n is 0"), (("--truncation", 1.5), "truncation is 1.5"), (("--device", "tpu"), "device is 'tpu'")])
-def test_sample_refuses(run, tmp_path, option, message):
+def test_sample_names_what_it_refuses_and_makes_nothing(run, tmp_path, option, message):
     code, _, err = run("bases", "sample", "mini", tmp_path / "a", *option)
     assert code == 2 and message in err and not (tmp_path / "a").exists()
 
 
-def test_sample_where_nothing_can_be_written(run, tiny, tmp_path):
+def test_sample_names_a_place_where_nothing_can_be_written(run, tiny, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run("bases", "sample", "tiny", tmp_path / "file", "-n", 1)
     assert code == 2 and "file" in err and "hint: " in err

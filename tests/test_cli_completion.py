@@ -47,7 +47,7 @@ def ask(*words: str, monkeypatch, capsys) -> list[str]:
     (["bases", "show", "mi"], {"mini", "mine"}),
     (["stylize", "--keep"], {"--keep-color"}),
 ])
-def test_answers(home, words, answers, monkeypatch, capsys):
+def test_completion_offers_the_names_that_fit(home, words, answers, monkeypatch, capsys):
     assert set(ask(*words, monkeypatch=monkeypatch, capsys=capsys)) == answers
 
 

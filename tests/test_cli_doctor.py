@@ -49,7 +49,7 @@ def install(base_hash: str) -> None:
     pack.save(runtime.home() / "styles" / "ink.safetensors")
 
 
-def test_well(examine):
+def test_a_whole_installation_passes_every_check(examine):
     install(BASE.hash)
     code, checks = examine("--device", "cpu")
     assert code == 0
@@ -71,7 +71,7 @@ def test_no_styles_is_a_warning(examine):
     assert code == 0 and checks["styles"]["status"] == "warn"
 
 
-def test_missing_weights(examine, bases):
+def test_missing_weights_are_told_with_their_fix(examine, bases):
     def load(name):
         raise WeightsError("base 'mini' lacks generator.safetensors", "reinstall sigan")
 
@@ -82,14 +82,14 @@ def test_missing_weights(examine, bases):
     assert examine()[1]["bases"]["value"] == "none"
 
 
-def test_missing_detector_weights(examine, monkeypatch):
+def test_missing_detector_weights_are_told_with_their_fix(examine, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, checks = examine()
     assert code == 5
     assert checks["face detector"]["fix"] == "pip install face_recognition_models"
 
 
-def test_missing_dlib(examine, monkeypatch):
+def test_missing_dlib_is_told_with_its_fix(examine, monkeypatch):
     def find(self, image):
         raise ImportError("No module named 'dlib'")
 

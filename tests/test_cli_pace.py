@@ -53,5 +53,5 @@ def test_a_line_comes_every_half_minute():
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"),
                                                (7560, "2 h 06 min"), (3 * 86400 + 4 * 3600, "3 d 04 h")])
-def test_lengths_of_time(seconds, told):
+def test_lengths_of_time_are_told_in_words(seconds, told):
     assert span(seconds) == told

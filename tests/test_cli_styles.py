@@ -49,7 +49,7 @@ def test_install_list_remove(run, file):
     assert "no style is installed" in run("styles", "list")[2]
 
 
-def test_list_as_json(run, file):
+def test_list_as_json_tells_name_origin_base_and_path(run, file):
     run("styles", "install", file, "--name", "pen")
     code, out, err = run("styles", "list", "--json")
     (style,) = json.loads(out)["styles"]
@@ -67,7 +67,7 @@ def test_a_damaged_pack_does_not_hide_the_others(run, file):
         ("ink", "mini", True), ("torn", None, False)]
 
 
-def test_show(run, file):
+def test_show_tells_the_manifest_as_json_or_as_a_table(run, file):
     _, out, _ = run("styles", "show", file, "--json")
     facts = json.loads(out)
     assert facts["config"] == {"alpha": 0.5} and facts["weights"] == 3 and facts["base_hash"] == "ab" * 32
@@ -100,7 +100,7 @@ def test_the_list_fits_80_columns(run, file, package, monkeypatch):
     assert any("watercolor" in row and "CC BY-NC-SA 4.0" in row and "hp-styles-classics" in row for row in rows)
 
 
-def test_unknown_style(run, file):
+def test_an_unknown_style_exits_2_and_suggests_near_names(run, file):
     run("styles", "install", file)
     code, out, err = run("styles", "show", "inc")
     assert (code, out) == (2, "")
@@ -116,7 +116,7 @@ def test_install_twice_and_what_is_no_pack(run, file, tmp_path):
     assert code == 7 and "no.safetensors is no valid safetensors file" in err and "hint: " in err
 
 
-def test_verify(run, file, tmp_path):
+def test_verify_exits_7_where_a_pack_is_torn(run, file, tmp_path):
     run("styles", "install", file)
     assert run("styles", "verify")[0] == 0
     data = bytearray(file.read_bytes())
@@ -176,7 +176,7 @@ def test_install_a_folder_and_the_wrong_options(run, file, tmp_path):
     assert "without a hash" in run("styles", "install", "https://example.org/ink.safetensors")[2]
 
 
-def test_export(run, file, tmp_path):
+def test_export_copies_a_pack_or_writes_a_package_and_replaces_nothing_unasked(run, file, tmp_path):
     run("styles", "install", file)
     target = tmp_path / "out" / "copy.safetensors"
     assert run("styles", "export", "ink", target)[0] == 0 and target.read_bytes() == file.read_bytes()
@@ -189,7 +189,7 @@ def test_export(run, file, tmp_path):
     assert code == 2 and "is in use" in err
 
 
-def test_gallery(run, file, tmp_path):
+def test_gallery_shows_the_packs_and_tells_which_it_could_not(run, file, tmp_path):
     run("styles", "install", file)
     styles.find("ink").path.with_name("torn.safetensors").write_bytes(b"no")
     code, out, err = run("styles", "gallery", tmp_path / "page.html", "--json")

@@ -63,7 +63,7 @@ def training_options() -> argparse.Namespace:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["archive", "stream"])
 @pytest.mark.parametrize("kind", ["converted", "with d", "training"])
-def test_rosinality(g, d, tmp_path, kind, zipped):
+def test_a_checkpoint_of_rosinality_gives_our_networks(g, d, tmp_path, kind, zipped):
     tree = {"g_ema": foreign.rosinality_generator(g.state_dict()), "latent_avg": g.mapping.w_avg}
     if kind != "converted":
         tree["d"] = foreign.rosinality_discriminator(d.state_dict())
@@ -92,7 +92,7 @@ def test_a_mean_code_that_is_lacking_is_drawn_and_said(g, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_nvidia(g, d, tmp_path, protocol, monkeypatch):
+def test_a_pickle_of_nvidia_gives_our_networks_and_runs_nothing(g, d, tmp_path, protocol, monkeypatch):
     monkeypatch.chdir(tmp_path)
     foreign.write_nvidia(tmp_path / "w.pkl", g.state_dict(), d.state_dict(), protocol)
     found = convert.read(tmp_path / "w.pkl")
@@ -119,7 +119,7 @@ def test_nvidia_s_clamp_is_kept(g, d, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_the_tensorflow_original(g, d, tmp_path, protocol):
+def test_a_pickle_of_the_tensorflow_original_gives_our_networks(g, d, tmp_path, protocol):
     foreign.write_tensorflow(tmp_path / "w.pkl", g.state_dict(), d.state_dict(), protocol)
     found = convert.read(tmp_path / "w.pkl")
     assert (found.kind, set(found.parts)) == ("nvidia-legacy", {"generator", "discriminator"})
@@ -127,7 +127,7 @@ def test_the_tensorflow_original(g, d, tmp_path, protocol):
     assert_is(found.parts["discriminator"], d)
 
 
-def test_e4e(g, e, tmp_path):
+def test_a_checkpoint_of_e4e_gives_our_encoder_and_generator(g, e, tmp_path):
     torch.save(foreign.e4e(e.state_dict(), g.state_dict()), tmp_path / "w.pt")
     found = convert.read(tmp_path / "w.pt")
     assert (found.kind, set(found.parts)) == ("e4e", {"encoder", "generator"})
@@ -146,7 +146,7 @@ def test_e4e_s_mean_code_in_each_shape(g, e, tmp_path, rows):
     assert_is(parts["generator"], g)
 
 
-def test_a_style_of_jojogan(g, tmp_path):
+def test_a_style_of_jojogan_is_known_as_one_and_gives_its_generator(g, tmp_path):
     torch.save({"g": foreign.rosinality_generator(g.state_dict()), "g_optim": {}}, tmp_path / "arcane.pt")
     found = convert.read(tmp_path / "arcane.pt")
     assert (found.kind, set(found.parts)) == ("jojogan-style", {"generator"})

@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 # What the pages say and what is run here: training is told in full and run short.
-SHORTENED = {"steps=300": "steps=2"}
+SHORTENED = {"steps=300": "steps=2, measure=0"}
 RUN = {"sh", "python"}
 ANYWHERE = ("--verbose", "--debug")
 FACES = 2  # of the examples, for the same reason
@@ -131,7 +131,21 @@ def test_blocks_run(page, tmp_path, monkeypatch, capfd):
                 assert code == 0, f"{line}: exit code {code}\n{capfd.readouterr().err}"
 
 
-def test_one_version():
+def test_the_tests_that_need_something_are_as_many_as_told(request):
+    """Of a part of the suite, no more than told."""
+    text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    told = {name: int(count) for name, count in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.MULTILINE)}
+    declared = [line.partition(":")[0] for line in request.config.getini("markers")]
+    assert set(told) == {"gpu", "weights", "shared", "browser", "cluster"} <= set(declared)
+    items = request.session.items
+    found = {name: sum(item.get_closest_marker(name) is not None for item in items) for name in told}
+    option = request.config.option
+    files = set(Path(__file__).parent.glob("test_*.py"))
+    part = option.keyword or option.markexpr or {item.path for item in items} != files
+    assert all(found[name] <= told[name] if part else found[name] == told[name] for name in told), found
+
+
+def test_the_version_is_the_same_everywhere():
     pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
     assert re.search(r'^version = "(.*)"$', pyproject, re.MULTILINE)[1] == sigan.__version__
     assert f"## {sigan.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")

@@ -45,25 +45,25 @@ def test_the_page_tells_every_group_and_the_example_has_each():
     assert set(re.findall(r"^\| `(sigan\.\w+)` \|", PAGE, re.MULTILINE)) == set(plugins.GROUPS) == set(POINTS)
 
 
-def test_the_style_and_the_base(example):
+def test_the_examples_style_and_base_are_found(example):
     assert styles.find("example-style").origin == "sigan-example" and styles.problems() == []
     assert plugins.load("sigan.bases", "example-base")() == bases.mini()
 
 
-def test_the_aligner(example, draw, tmp_path):
+def test_the_examples_aligner_aligns(example, draw, tmp_path):
     draw(tmp_path / "a.png")
     arguments = ["align", str(tmp_path / "a.png"), str(tmp_path / "out"), "--size", "32", "--aligner", "centred"]
     assert main(arguments) == 0 and images.read(tmp_path / "out" / "a.png").shape == (32, 32, 3)
 
 
-def test_the_inverter(example, tiny_base, draw, tmp_path):
+def test_the_examples_inverter_inverts(example, tiny_base, draw, tmp_path):
     draw(tmp_path / "a.png")
     assert main(["invert", str(tmp_path / "a.png"), str(tmp_path / "out"), "--aligned", "--inverter", "average"]) == 0
     expected = tiny_base.sample(16, 0).mean(0, keepdim=True)
     torch.testing.assert_close(load_file(tmp_path / "out" / "a.safetensors")["ws"], expected)
 
 
-def test_the_engine(example, tiny_base, draw, tmp_path, capsys):
+def test_the_examples_engine_runs_the_batch(example, tiny_base, draw, tmp_path, capsys):
     for name in "ab":
         draw(tmp_path / "in" / f"{name}.png")
     arguments = ["stylize", "--style", "example-style", "--engine", "backwards", "--aligned", "--batch-size", "1",
@@ -73,7 +73,7 @@ def test_the_engine(example, tiny_base, draw, tmp_path, capsys):
     assert [Path(source).stem for source in sources if source] == ["b", "a"]
 
 
-def test_the_metric(example, tmp_path):
+def test_the_examples_metric_measures(example, tmp_path):
     import numpy as np
 
     for side, level in (("in", 0), ("out", 9)):
@@ -85,5 +85,5 @@ def test_the_metric(example, tmp_path):
         Evaluation(tmp_path / "out", config=config)
 
 
-def test_the_command(example, capsys):
+def test_the_examples_command_runs(example, capsys):
     assert main(["greet", "--name", "all"]) == 0 and capsys.readouterr().out == "hello, all\n"

@@ -24,7 +24,7 @@ def lines(command: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found]
 
 
-def test_the_run_of_the_page(tmp_path, monkeypatch, capsys):
+def test_the_study_runs_as_the_page_tells(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (build,), (serve,), (tally, mailed) = lines("build"), lines("serve"), lines("tally")
     for k, name in enumerate(("results/watercolor", "results/line", "examples/portraits")):

@@ -47,7 +47,7 @@ def leftovers(tmp_path) -> list[str]:
     return sorted(p.name for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock"))
 
 
-def test_a_good_server(server, get, tmp_path):
+def test_a_download_is_whole_proven_and_told_as_it_goes(server, get, tmp_path):
     server.answers["/file.pt"] = good(CONTENT)
     path, records = get(size=len(CONTENT), digest=DIGEST[:8])
     assert path.read_bytes() == CONTENT and leftovers(tmp_path) == ["file.pt"]

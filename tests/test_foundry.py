@@ -142,6 +142,7 @@ def test_augmentation_at_zero_changes_nothing_and_keeps_shapes():
     assert augmentation.augment(x, 1.0).shape == x.shape
 
 
+@pytest.mark.weights
 def test_squeezenet_takes_the_stored_weights(shared):
     net = perceptual.SqueezeNet.load(shared / "perceptual" / "squeezenet1_1.safetensors")
     taps = net(torch.rand(1, 3, 64, 64))

@@ -100,12 +100,16 @@ def test_components_are_those_of_a_full_decomposition(tmp_path):
 
 # ---- parts on a tiny base
 
+STEPS = 2  # of timed refinement: what is measured is told, whatever it takes
+
+
 def run(base, faces, net, out, **values) -> dict:
     config = evaluation.EvaluationConfig(**{"samples": 6, "refine": 3, "refine_faces": 4, "timed": 2, **values})
     return dict(evaluation.evaluate(base, faces, net, out, config))
 
 
-def test_every_part_has_its_figures_and_its_sheet(tiny_base, faces, judge, net, tmp_path):
+def test_every_part_has_its_figures_and_its_sheet(tiny_base, faces, judge, net, pretend_faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "REFINED_TIMED", STEPS)
     told = run(tiny_base, faces, net, tmp_path / "out", drawings=faces)
     assert list(told) == ["base", "faces", "encoder", "refined", "components", "samples", "drawings", "seconds"]
     assert (told["faces"]["N"], told["faces"]["found"]) == (12, 11)
@@ -116,7 +120,7 @@ def test_every_part_has_its_figures_and_its_sheet(tiny_base, faces, judge, net, 
     assert told["components"]["recorded"]["N"] == 138 and "not measured" in told["components"]["recorded"]["source"]
     assert told["samples"]["truncation 1"]["N"] == 6
     assert told["drawings"]["N"] == 12 and len(told["drawings"]["percentile"]["each"]) == 12
-    assert told["seconds"]["refine 100"]["N"] == 3 and told["seconds"]["invert and draw"]["N"] == 2
+    assert told["seconds"][f"refine {STEPS}"]["N"] == 3 and told["seconds"]["invert and draw"]["N"] == 2
     sheets = {path.stem: Image.open(path).size for path in (tmp_path / "out").glob("*.png")}
     assert sheets == {"reconstructions": (12 * SIDE, 2 * SIDE), "refined": (4 * SIDE, 3 * SIDE),
                       "samples": (6 * SIDE, SIDE), "drawings": (12 * SIDE, 2 * SIDE),
@@ -160,6 +164,7 @@ def test_nobody_found_leaves_counts(tiny_base, faces, judge, net, tmp_path, monk
 
 def test_the_command_prints_json_and_writes_the_tables(tiny_base, faces, judge, net, tmp_path, monkeypatch):
     monkeypatch.setattr(perceptual.SqueezeNet, "load", classmethod(lambda cls, path: net))
+    monkeypatch.setattr(evaluation, "REFINED_TIMED", STEPS)
     done = CliRunner().invoke(app, ["evaluate", "mini", str(faces), "--perceptual", "trunk", "--samples", "6",
                                     "--refine", "1", "--refine-faces", "2", "--grids", str(tmp_path / "out"),
                                     "--card", str(tmp_path / "card.md")])

@@ -77,7 +77,7 @@ def test_an_aligner_of_a_plugin_need_not_know_frames(photos):
     assert Identity(Other()).find(np.zeros((9, 9, 3), np.uint8)).landmarks[0, 0] == 9
 
 
-def test_places_of_faces():
+def test_faces_are_misplaced_by_their_distance_and_only_where_they_are_clear():
     points = np.full((68, 2), 31.5)
     assert np.allclose(on_size(points, 64, 128), 63.5)
     clear = alignment.Face((0, 0, 9, 9), 0.9, points + 10, "hog")

@@ -291,7 +291,7 @@ def catalogue(monkeypatch, server, files):
     return entries
 
 
-def test_pulling_a_base(catalogue, server):
+def test_a_base_is_pulled_once_and_remembers_its_sources(catalogue, server):
     *records, made = intake.pull("tiny")
     assert made.parts == bases.NETS and made.licence == "terms of gan; terms of e4e"
     assert bases.load("tiny").licence == made.licence

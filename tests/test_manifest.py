@@ -231,7 +231,7 @@ def test_a_huge_file_is_not_read(tmp_path):
         StylePack.load(tmp_path / "huge.safetensors")
 
 
-def test_manifest_round_trip():
+def test_a_manifest_comes_back_from_its_json():
     assert PackManifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 

@@ -59,7 +59,7 @@ def test_another_face_is_left_out():
     assert np.abs(alone - beside)[SIDE // 2:, :SIDE // 2].max() < 1e-6
 
 
-def test_size_and_unknown_landmarks():
+def test_the_mask_has_its_size_and_needs_no_landmarks():
     image, truth = portrait(0.33, 0.36, 512)
     known, unknown = matting.head(image, landmarks(512)), matting.head(image)
     assert known.shape == (matting.MASK_SIDE,) * 2 and np.array_equal(known, unknown)

@@ -135,7 +135,7 @@ def test_one_flipped_bit_is_seen(pack, tmp_path):
         StylePack.load(path)
 
 
-def test_truncated_file(pack, tmp_path):
+def test_a_truncated_file_is_refused_by_name(pack, tmp_path):
     path = tmp_path / "ink.safetensors"
     pack.save(path)
     for size in (0, 5, 100, path.stat().st_size - 1):
@@ -206,7 +206,7 @@ def test_apply_restores_after_an_error(base, pack):
     assert all(torch.equal(weight, before[key]) for key, weight in base.generator.state_dict().items())
 
 
-def test_dress_stays(base, pack):
+def test_dress_leaves_the_tuned_weights_in_place(base, pack):
     pack.dress(base.generator)
     torch.testing.assert_close(base.generator.state_dict(), tuned(), rtol=0, atol=2e-4)
 
@@ -263,7 +263,7 @@ def test_structure_and_color_are_two_halves_of_one_pack(tiny_base):
     ("a + b", [("a", 0.5), ("b", 0.5)]), ("x/a.safetensors:1+b:0", [("x/a.safetensors", 1.0), ("b", 0.0)]),
     (r"C:\a.safetensors", [(r"C:\a.safetensors", 1.0)]),
 ])
-def test_blend_spec(spec, pairs):
+def test_a_blend_is_read_as_names_and_shares(spec, pairs):
     assert packs.parse_blend(spec) == pairs
 
 
@@ -273,7 +273,7 @@ def test_a_file_is_no_blend(tmp_path, pack):
 
 
 @pytest.mark.parametrize("spec", ["", "a+", "a:0.6+b", "a:1.5", "a:-1+b:1", "a:nan", "a:inf"])
-def test_blend_spec_that_is_none(spec):
+def test_what_is_no_blend_is_refused(spec):
     with pytest.raises(ConfigError, match="style '") as caught:
         packs.parse_blend(spec)
     assert "watercolor:0.6+line:0.4" in caught.value.hint

@@ -192,6 +192,6 @@ def test_as_many_portraits_as_faces():
 
 
 @pytest.mark.parametrize(("width", "enough"), [(63.5, False), (64.5, True)])
-def test_small_faces(width, enough):
+def test_a_face_is_large_enough_by_its_width(width, enough):
     picture = waves().astype(np.uint8)
     assert pasting.large_enough(framed(picture, square(200, 200, width, 33), 64)) is enough

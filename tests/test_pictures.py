@@ -57,7 +57,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode, name):
     assert image.shape == (4, 6, 3) and image.dtype == np.uint8 and image.min() >= 252
 
 
-def test_sixteen_bit_grey(tmp_path):
+def test_sixteen_bit_grey_becomes_eight(tmp_path):
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     assert saved(tmp_path, Image.fromarray(values))[0, :, 0].tolist() == [0, 1, 128, 255]
 
@@ -133,7 +133,7 @@ def tiff16(values: np.ndarray) -> bytes:
             + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
 
 
-def test_sixteen_bits_of_colour(tmp_path):
+def test_sixteen_bits_of_colour_become_eight(tmp_path):
     values = RNG.integers(0, 65536, (5, 7, 3))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     (tmp_path / "a.png").write_bytes(png(7, 5, 16, 2, rows))
@@ -142,7 +142,7 @@ def test_sixteen_bits_of_colour(tmp_path):
         assert np.abs(images.read(tmp_path / name) - values / 257).max() <= 1, name
 
 
-def test_cmyk_lab_and_grey_with_alpha(tmp_path):
+def test_cmyk_lab_and_grey_with_alpha_keep_their_colours(tmp_path):
     cmyk = saved(tmp_path, Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "a.tif")
     lab = saved(tmp_path, Image.new("LAB", (4, 4), (136, 208, 195)), "b.tif")  # L 53, a 80, b 67: sRGB's red
     assert np.abs(cmyk.astype(int) - (255, 0, 0)).max() <= 2 and np.abs(lab.astype(int) - (255, 0, 0)).max() <= 12

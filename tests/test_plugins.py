@@ -18,7 +18,7 @@ def code(source: str) -> dict[str, str]:
     return {"__init__.py": source}
 
 
-def test_loads_by_name(package):
+def test_a_plugin_loads_by_its_name(package):
     package("hp-one", {"sigan.metrics": {"hp-difference": ":ssim2"}}, code("def ssim2(a, b): return a - b"))
     assert plugins.load("sigan.metrics", "hp-difference")(5, 3) == 2
 
@@ -70,7 +70,7 @@ def test_unknown_name_suggests_near_ones(package):
     assert "hp-identity" in caught.value.hint
 
 
-def test_unknown_group():
+def test_an_unknown_group_is_refused():
     with pytest.raises(ConfigError, match="no plugin group 'sigan.nothing'"):
         plugins.entries("sigan.nothing")
 

@@ -153,7 +153,7 @@ def test_a_node_is_lost_in_the_middle_and_nothing_else(cluster, stylizer, tmp_pa
     assert {r.status for r in stylization.stylize_folder(stylizer, items, tmp_path / "local")} == {"skipped", "failed"}
 
 
-def test_photographs_in_an_object_store(cluster, store, stylizer, tmp_path):
+def test_photographs_in_an_object_store_become_what_they_become_here(cluster, store, stylizer, tmp_path):
     here = photographs(tmp_path / "in", 4)
     (here / os.fsdecode(b"caf\xe9.png")).unlink()  # a name that is no text is none in a store either
     store.put(str(here) + "/", "photos/in/", recursive=True)
@@ -181,7 +181,7 @@ def test_photographs_in_an_object_store(cluster, store, stylizer, tmp_path):
     assert store.cat_file("photos/out/sub/01.png") == pictures["sub/01.png"]
 
 
-def test_the_command(cluster, pack, tmp_path, capsys, monkeypatch):
+def test_the_command_writes_what_it_writes_without_the_engine(cluster, pack, tmp_path, capsys, monkeypatch):
     """With faces to be found, and options for the engine."""
     monkeypatch.setenv("SIGAN_PLUGINS", "sigan-ray")
     (tmp_path / "in").mkdir()
@@ -202,14 +202,14 @@ def test_the_command(cluster, pack, tmp_path, capsys, monkeypatch):
     assert "has no option 'speed'" in capsys.readouterr().err
 
 
-def test_a_folder_that_a_node_does_not_see(cluster, stylizer, tmp_path, monkeypatch):
+def test_a_folder_that_a_node_does_not_see_is_refused(cluster, stylizer, tmp_path, monkeypatch):
     items = sources.find_inputs(photographs(tmp_path / "in", 1))
     monkeypatch.setattr(Path, "write_text", lambda *_: 0)  # the mark is not where the workers look
     with pytest.raises(OutputError, match="does not see this folder"):
         list(sigan_ray.stylize(stylizer, items, tmp_path / "out"))
 
 
-def test_another_base_on_a_node(cluster, stylizer, tmp_path, monkeypatch):
+def test_another_base_on_a_node_is_refused(cluster, stylizer, tmp_path, monkeypatch):
     items = sources.find_inputs(photographs(tmp_path / "in", 1))
     monkeypatch.setattr(stylization.Stylizer, "identity", "of a base that only this machine has")
     with pytest.raises(Exception, match="base 'mini' is another on the node"):
@@ -231,7 +231,7 @@ def test_an_input_that_kills_its_process_costs_itself_only():
 @pytest.mark.parametrize("text, place", [
     ("s3:/b/c", "s3://b/c"), ("s3://b/c/", "s3://b/c"), ("GS://b", "gs://b"), ("file:///a/b", "/a/b"),
     ("file:/a/b", "/a/b"), ("a/b", "a/b"), ("C:/a", "C:/a"), ("/a:b/c", "/a:b/c")])
-def test_places(text, place):
+def test_places_are_read_as_urls_or_paths(text, place):
     assert places.parse(text) == place and places.parse(Path(text)) == str(Path(place)).replace(":/b", "://b")
 
 
@@ -239,28 +239,28 @@ def test_places(text, place):
     ({"address": "127.0.0.1:1"}, "no Ray cluster at 127.0.0.1:1: Connection refused"),
     ({"address": "nowhere"}, "the address is 'nowhere'"), ({"cpus": 0}, "cpus 0"), ({"block": 0}, "block 0"),
     ({"gpus": -1}, "gpus -1"), ({"cpus": "many"}, "cpus many")])
-def test_options_outside_their_range(how, message, tmp_path, monkeypatch):
+def test_options_outside_their_range_are_named(how, message, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match=message):
         list(sigan_ray.stylize(None, [], tmp_path / "out", **how))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_store_without_its_package(tmp_path):
+def test_a_store_without_its_package_is_named(tmp_path):
     with pytest.raises(ConfigError, match="adl://photos"):
         places.inputs("adl://photos", tmp_path / "out")
     with pytest.raises(ConfigError, match="nonsense://photos"):
         places.inputs("nonsense://photos", tmp_path / "out")
 
 
-def test_sources_that_give_nothing(store, tmp_path):
+def test_sources_that_give_nothing_are_refused(store, tmp_path):
     with pytest.raises(InputError, match="holds no picture"):
         places.inputs("s3://photos/none", tmp_path / "out")
     with pytest.raises(OutputError, match="the output folder is the input folder"):
         places.inputs("s3://photos/in", "s3:/photos/in")
 
 
-def test_a_list_of_urls(tmp_path, monkeypatch):
+def test_a_list_of_urls_keeps_their_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("s3://photos/a/1.png\ns3://photos/b/1.png\n\ns3://photos/a/1.png\n"))
     items = places.inputs("-", tmp_path)
     assert [(item.path, item.relative.as_posix()) for item in items] == [

@@ -23,7 +23,7 @@ def test_a_wrong_device_is_named(name):
     assert repr(name) in caught.value.message and caught.value.hint
 
 
-def test_dtypes():
+def test_a_dtype_is_known_by_its_name_and_another_refused():
     assert runtime.resolve_dtype("auto", "cpu") == runtime.resolve_dtype("float32") == torch.float32
     assert runtime.resolve_dtype("bfloat16", "cuda") == torch.bfloat16
     with pytest.raises(ConfigError, match="float64"):
@@ -41,7 +41,7 @@ def test_item_streams_depend_on_seed_and_key_only():
     assert not torch.equal(first, draw(2, "a.jpg")) and not torch.equal(first, draw(1, "b.jpg"))
 
 
-def test_rank_and_world_size(monkeypatch):
+def test_rank_and_world_size_are_those_of_the_launcher(monkeypatch):
     monkeypatch.delenv("RANK", raising=False), monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert (runtime.rank(), runtime.world_size()) == (0, 1)
     monkeypatch.setenv("RANK", "3"), monkeypatch.setenv("WORLD_SIZE", "8")
@@ -51,7 +51,7 @@ def test_rank_and_world_size(monkeypatch):
         runtime.rank()
 
 
-def test_home(monkeypatch, tmp_path):
+def test_home_is_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path))
     assert runtime.home() == tmp_path
     monkeypatch.delenv("SIGAN_HOME")
