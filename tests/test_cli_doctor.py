@@ -111,7 +111,7 @@ def test_home_that_cannot_be_written(examine, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SIGAN_HOME", str(tmp_path / "file"))
     code, checks = examine()
-    assert code == 2 and "SIGAN_HOME" in checks["home"]["fix"]
+    assert code == 2 and "SIGAN_HOME" in checks["home"]["fix"] and "can be used" in checks["home"]["fix"]
 
 
 def test_unknown_device_and_what_nobody_expected(examine, bases):

@@ -119,7 +119,8 @@ def _home() -> Iterator[Check]:
             yield Check("home", "ok", str(home))
     except OSError as error:
         yield Check("home", "fail", f"{home} cannot be written: {error.strerror}",
-                    "set SIGAN_HOME to a writable folder", 2)
+                    "set SIGAN_HOME to a writable folder; until then styles that are here can be used, "
+                    "and nothing can be trained, installed or downloaded", 2)
 
 
 def _bases() -> Iterator[Check]:
