@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +92,7 @@ def lock(path: Path) -> Iterator[Callable[[], bool]]:
 
 
 def download(path: Path, urls: tuple[str, ...], *, size: int | None = None, digest: str = "",
-             prove: Callable[[Path], None] = lambda path: None, remedy: str = "") -> Iterator[Transfer]:
+             prove: Callable[[Path], None] = lambda path: None, remedy: str = "") -> Generator[Transfer, None, None]:
     """Brings a file to `path`, and yields a record for each piece; the last one's state is "done".
 
     size in bytes and digest (sha256 hex, or its beginning) are what is known beforehand; `prove` raises WeightsError

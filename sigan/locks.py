@@ -14,7 +14,7 @@ import sys
 try:
     import fcntl
 except ImportError:  # no POSIX
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module to mypy, which has no word for one that may be absent
 
 # Linux can tie locks to the open file, so that neither another thread's descriptor nor its closing interferes.
 OWNED_BY_FILE = hasattr(fcntl, "F_OFD_SETLK") and sys.maxsize > 2**32

@@ -162,7 +162,7 @@ def install_url(url: str, sha256: str = "", name: str | None = None, force: bool
     with tempfile.TemporaryDirectory(prefix="sigan-") as folder:
         path = Path(folder, f"{re.sub(r'[^A-Za-z0-9._-]', '_', file.removesuffix(SUFFIX)).lstrip('.')}{SUFFIX}")
         try:
-            with contextlib.closing(downloads.download(path, (url,), digest=digest, remedy=_FETCH)) as records:  # type: ignore[type-var]
+            with contextlib.closing(downloads.download(path, (url,), digest=digest, remedy=_FETCH)) as records:
                 for record in records:
                     progress(record)
                     if max(record.bytes, record.total or 0) > MAX_FILE:
