@@ -187,6 +187,14 @@ def test_without_a_canvas_desaturating_leaves_the_luma_of_what_was_drawn():
 
 
 @pytest.mark.parametrize("config", [CAP32, CANVAS])
+def test_what_is_not_trained_can_be_desaturated(config):
+    net, ws = Generator(config).synthesis.requires_grad_(False), torch.randn(2, config.num_ws, config.w_dim)
+    net.desaturate()
+    drawn = net(ws)
+    torch.testing.assert_close(drawn, drawn.mean(1, keepdim=True).expand_as(drawn))
+
+
+@pytest.mark.parametrize("config", [CAP32, CANVAS])
 def test_what_is_desaturated_stays_grey_in_training(config):
     torch.manual_seed(0)
     net = Generator(config).synthesis.requires_grad_(True)

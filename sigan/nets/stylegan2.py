@@ -7,6 +7,7 @@ State-dict names follow stylegan2-ada-pytorch (`mapping.fc0`, `synthesis.b8.conv
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -207,9 +208,15 @@ class Canvas(nn.Module):
         """No chroma from now on: its mean and the gain of each of its components are 0, and get no gradient."""
         kept = (torch.arange(len(self.gain), device=self.gain.device) < self.luma_dims).to(self.gain)
         self.gain.mul_(kept)
-        self.gain.register_hook(lambda gradient: gradient * kept)
+        _on_gradient(self.gain, lambda gradient: gradient * kept)
         self.chroma.bias.zero_()
-        self.chroma.bias.register_hook(torch.zeros_like)
+        _on_gradient(self.chroma.bias, torch.zeros_like)
+
+
+def _on_gradient(parameter: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """From now on a parameter's gradient is changed; one that is not trained has none."""
+    if parameter.requires_grad:
+        parameter.register_hook(change)
 
 
 class Block(nn.Module):
@@ -275,13 +282,13 @@ class Synthesis(nn.Module):
     def desaturate(self) -> None:
         """Draws grey from now on, in training too: the rows of each toRGB become their luma and share a gradient.
 
-        Without a canvas, that is the luma of what it drew before. All parameters concerned must require gradients.
+        Without a canvas, that is the luma of what it drew before. Set first which parameters are trained.
         """
         for name, parameter in self.named_parameters():
             if name.endswith((".torgb.weight", ".torgb.bias")):
                 luma = torch.tensor(LUMA).view(3, *[1] * (parameter.ndim - 1)).to(parameter)
                 parameter.copy_((parameter * luma).sum(0, keepdim=True).expand_as(parameter))
-                parameter.register_hook(lambda gradient: gradient.mean(0, keepdim=True).expand_as(gradient))
+                _on_gradient(parameter, lambda gradient: gradient.mean(0, keepdim=True).expand_as(gradient))
         if hasattr(self, "canvas"):
             self.canvas.desaturate()
 
