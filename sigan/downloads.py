@@ -75,7 +75,10 @@ def lock(path: Path) -> Iterator[Callable[[], bool]]:
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise no_room(path, error) from error
     guard = FileLock(path.with_name(f".{path.name}.lock"))
 
     def take() -> bool:
@@ -83,6 +86,8 @@ def lock(path: Path) -> Iterator[Callable[[], bool]]:
             guard.acquire(timeout=0.5)
         except Timeout:
             return False
+        except OSError as error:
+            raise no_room(path, error) from error
         return True
 
     try:
@@ -92,13 +97,14 @@ def lock(path: Path) -> Iterator[Callable[[], bool]]:
 
 
 def download(path: Path, urls: tuple[str, ...], *, size: int | None = None, digest: str = "",
-             prove: Callable[[Path], None] = lambda path: None, remedy: str = "") -> Generator[Transfer, None, None]:
+             prove: Callable[[Path], None] = lambda path: None, remedy: str = "",
+             renewed: str = "") -> Generator[Transfer, None, None]:
     """Brings a file to `path`, and yields a record for each piece; the last one's state is "done".
 
     size in bytes and digest (sha256 hex, or its beginning) are what is known beforehand; `prove` raises WeightsError
-    on a file that is not what it should be. A broken download is taken up where it stopped, by this process or the
-    next. OfflineError where the network is forbidden or dead, OutputError where there is no room, WeightsError with
-    every address and its reason otherwise.
+    on a file that is not what it should be. renewed: what the error adds where the digest is another. A broken
+    download is taken up where it stopped, by this process or the next. OfflineError where the network is forbidden or
+    dead, OutputError where there is no room, WeightsError with every address and its reason otherwise.
     """
     if path.is_file():
         yield Transfer(path.name, "", path.stat().st_size, path.stat().st_size, "done")
@@ -113,7 +119,7 @@ def download(path: Path, urls: tuple[str, ...], *, size: int | None = None, dige
             if path.is_file():  # the other process brought it
                 yield Transfer(path.name, "", path.stat().st_size, path.stat().st_size, "done")
                 return
-            yield from _bring(path, addresses(urls, path.name), size, digest, prove, remedy)
+            yield from _bring(path, addresses(urls, path.name), size, digest, prove, remedy, renewed)
     except OSError as error:
         raise no_room(path, error) from error
 
@@ -126,7 +132,7 @@ def no_room(path: Path, error: OSError) -> OutputError:
 
 
 def _bring(path: Path, urls: list[str], size: int | None, digest: str, prove: Callable[[Path], None],
-           remedy: str) -> Iterator[Transfer]:
+           remedy: str, renewed: str) -> Iterator[Transfer]:
     part, reasons, answered = path.with_name(f".{path.name}.part"), [], False
     for url in urls:
         try:
@@ -135,7 +141,7 @@ def _bring(path: Path, urls: list[str], size: int | None, digest: str, prove: Ca
                 yield record
             total = part.stat().st_size
             yield Transfer(path.name, url, total, total, "verifying")
-            _verify(part, size, digest, prove)
+            _verify(part, size, digest, prove, renewed)
         except _Refused as error:
             answered = answered or not isinstance(error.__cause__, ConnectionError)
             reasons.append(f"{url}: {error}")
@@ -150,18 +156,18 @@ def _bring(path: Path, urls: list[str], size: int | None, digest: str, prove: Ca
     raise WeightsError(told, remedy)
 
 
-def _verify(part: Path, size: int | None, digest: str, prove: Callable[[Path], None]) -> None:
+def _verify(part: Path, size: int | None, digest: str, prove: Callable[[Path], None], renewed: str) -> None:
     """_Refused, and the file is gone, when it is not the one that was wanted."""
     try:
         if size is not None and part.stat().st_size != size:
             raise _Refused(f"sent {part.stat().st_size} bytes instead of {size}")
         if digest and not (found := sha256(part)).startswith(digest):
-            raise _Refused(f"sent another file: its sha256 is {found}, not {digest}")
+            raise _Refused(f"sent another file: its sha256 is {found}, not {digest}{renewed}")
         prove(part)
     except (_Refused, WeightsError) as error:
         part.unlink()
         _note(part).unlink(missing_ok=True)
-        raise _Refused(str(error)) from error
+        raise _Refused(str(error).replace(f"{part} is", "what it sends is")) from error
 
 
 # ---- one address
@@ -276,7 +282,8 @@ def _range_total(answer: requests.Response) -> int | None:
 def _check_room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed + MARGIN > free:
-        raise OutputError(f"{part.parent}: no space left: {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB free",
+        raise OutputError(f"{part.parent}: no space left: {needed / 1e6:.0f} MB are needed and {MARGIN / 1e6:.0f} MB "
+                          f"to spare, {free / 1e6:.0f} MB are free",
                           "free some space, or set SIGAN_HOME to a folder with more")
 
 
@@ -315,5 +322,7 @@ def _about(answer: requests.Response) -> str:
 
 def _short(error: Exception) -> str:
     """An exception's innermost reason, without urllib3's nesting."""
+    if cut := re.search(r"IncompleteRead\((\d+) bytes read, (\d+) more expected", str(error)):
+        return f"{cut[1]} bytes came, {cut[2]} more were announced"
     found = re.search(r"\[Errno -?\d+\] ([^'\")]+)|([Tt]imed out)|(\w+ refused)", str(error))
     return next(group for group in found.groups() if group) if found else f"{type(error).__name__}: {str(error)[:120]}"

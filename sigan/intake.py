@@ -6,6 +6,7 @@ its own and moved into place whole.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from sigan.convert import Foreign, Part
 
-# base -> for each file it needs, the catalogue's names of it, the best first
-PULLED = {"ffhq": (("stylegan2-ffhq", "stylegan2-ffhq-pt"), ("e4e-ffhq",))}
+SIDES = {"ffhq": 1024}  # of the bases that others mean by that name
 SAME = 1e-3  # relative difference below which two generators are one: conversions round, other weights differ by 1
 NEAR = 0.05  # of an average tensor, below which codes of one still serve the other: it was tuned a little
 ROUNDING = 1e-6  # of a tensor's length, which is no difference where the tensor is all but zero
@@ -84,7 +84,7 @@ def import_files(paths: Sequence[str | Path], name: str | None = None, *, licenc
     for path in map(Path, paths):
         digest = _digest(path)
         wanted = weights.recognise(digest)
-        if wanted and not is_part(wanted):
+        if wanted and not weights.is_part(wanted):
             made.append(Imported("weights", wanted.name, weights.adopt(path, wanted), wanted.licence))
             continue
         from sigan import convert
@@ -111,23 +111,20 @@ def _digest(path: Path) -> str:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
 
 
-def is_part(wanted: weights.WeightFile) -> bool:
-    """Whether a file of the catalogue is for a base, and of no use by itself."""
-    return any(wanted.name in names for files in PULLED.values() for names in files)
-
-
 # ---- bases
 
 def _keep_base(parcels: list[_Parcel], name: str | None, licence: str, overwrite: bool) -> Imported:
     notes = [note for parcel in parcels for note in parcel.foreign.facts.get("notes", ()) if "mean code" not in note]
     parts = _assemble(parcels, notes)
+    side = next(iter(parts.values())).config["resolution"]
+    if side != SIDES.get(name or "", side):
+        raise WeightsError(f"{parcels[0].path.name} is of {side}², and '{name}' is the base of {SIDES[name or '']}²",
+                           "choose another --name, or the file of that size")
     if name is None:
-        resolution = next(iter(parts.values())).config["resolution"]
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", parcels[0].path.stem).strip("-._")
-        name = "ffhq" if resolution == 1024 else stem or "imported"
+        name = "ffhq" if side == SIDES["ffhq"] else stem or "imported"
     if not licence:
         known = [weights.recognise(parcel.digest) for parcel in parcels]
-        known += [entry for parcel in parcels for entry in weights.CATALOGUE.values() if parcel.url in entry.urls]
         stated = [entry.licence for entry in known if entry]
         stated += [parcel.foreign.facts["licence"] for parcel in parcels if parcel.foreign.facts.get("licence")]
         licence = weights.terms(stated)
@@ -226,6 +223,8 @@ def _store(folder: Path, parts: dict[str, Part], sources: list[dict[str, Any]], 
         known = {"name": folder.name, "licence": licence, "created": date.today().isoformat(), "files": files,
                  "sources": [*old.get("sources", []), *sources] if kept else sources, "alignment": bases.ALIGNMENT}
         (work / bases.RECORD).write_text(json.dumps(known, indent=1), encoding="utf-8")
+        for net in files:  # safetensors' writer lets nobody else read, whatever the user's umask
+            shutil.copymode(work / bases.RECORD, work / f"{net}.safetensors")
         aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
         if folder.exists():
             os.rename(folder, aside)
@@ -243,6 +242,7 @@ def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
     """Saves one net in fp32, after it has loaded strictly; gives its line of the record."""
     from importlib import import_module
 
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from sigan.nets.unfilled import Unfilled
@@ -254,7 +254,12 @@ def _write(path: Path, net: str, part: Part, licence: str) -> dict[str, Any]:
     state = {key: value.float() if value.is_floating_point() else value for key, value in part.state.items()}
     weights.load_strict(model, state, f"the {net}", "this is a fault of sigan's: please report it")
     text = {"config": json.dumps(config.to_dict()), "licence": licence, "kind": part.kind}
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path, text)
+    try:
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path, text)
+    except SafetensorError as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))  # a full disk, as the system calls it
+        number = int(told[1]) if told else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
     stat = path.stat()
@@ -325,31 +330,21 @@ def _keep_codes(parcel: _Parcel) -> Imported:
 
 # ---- from the network
 
-def files_of(name: str) -> list[list[weights.WeightFile]]:
-    """The files that pulling `name` needs, each with its alternatives. ConfigError with what there is otherwise."""
-    if name in PULLED:
-        return [[weights.entry(file) for file in alternatives] for alternatives in PULLED[name]]
-    if name in weights.CATALOGUE:
-        return [[weights.entry(name)]]
-    known = ", ".join([*PULLED, *weights.CATALOGUE])
-    raise ConfigError(f"nothing called '{name}' can be pulled", f"known: {known}")
-
-
 def here(name: str) -> bool:
     """Whether there is nothing left to pull."""
-    if name not in PULLED:
+    if name not in weights.PULLED:
         return weights.has(name)
     return name in bases.names() and set(bases.NETS) <= set(bases.facts(name).values)
 
 
-def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
+def pull(name: str, keep: bool = False, *, held: bool = False) -> Iterator[Transfer | Imported]:
     """Downloads a base, or a file of the catalogue: records of the transfers, and last what was made.
 
-    The originals of a base are deleted once it is made, unless `keep`. Errors are those of `downloads.download` and
-    `import_files`.
+    The originals of a base are deleted once it is made, unless `keep`. held: nobody else pulls the base meanwhile.
+    Errors are those of `downloads.download` and `import_files`.
     """
-    if name not in PULLED:
-        [[wanted]] = files_of(name)
+    if name not in weights.PULLED:
+        [[wanted]] = weights.files_of(name)
         yield from weights.pull(name)
         yield Imported("weights", name, weights.path(name), wanted.licence)
         return
@@ -357,14 +352,21 @@ def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
         found = bases.facts(name)
         yield Imported("base", name, bases.find(name), found.licence, tuple(found.values), ("it was here already",))
         return
+    if not held:
+        with downloads.lock(weights.folder() / name) as take:  # one process at a time: the last step deletes files
+            while not take():
+                yield Transfer(name, "", 0, None, "waiting")
+            yield from pull(name, keep, held=True)
+        return
     fetched: list[weights.WeightFile] = []
     urls: dict[str, str] = {}
-    for alternatives in files_of(name):
+    for alternatives in weights.files_of(name):
         wanted = yield from _first(alternatives, urls)
         fetched.append(wanted)
     files = [weights.folder() / wanted.file for wanted in fetched]
     try:
-        made = import_files(files, name, urls=urls, needs=("generator", "encoder"))[-1]
+        terms = "; ".join(dict.fromkeys(wanted.licence for wanted in fetched))  # as shown, from a mirror too
+        made = import_files(files, name, licence=terms, urls=urls, needs=("generator", "encoder"))[-1]
     except WeightsError as error:
         for file in files:  # what does not fit is not tried again as it is
             file.unlink(missing_ok=True)
@@ -383,7 +385,7 @@ def _first(alternatives: list[weights.WeightFile],
     reasons: list[WeightsError] = []
     for wanted in alternatives:
         try:
-            for record in weights.pull(wanted.name):
+            for record in weights.pull(wanted.name, weights.by_hand(*alternatives)):
                 urls[wanted.file] = record.url or urls.get(wanted.file, "")
                 yield record
             return wanted

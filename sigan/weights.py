@@ -90,6 +90,9 @@ CATALOGUE = {entry.name: entry for entry in (
         sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
 )}
 
+# base -> for each file it needs, the catalogue's names of it, the best first
+PULLED = {"ffhq": (("stylegan2-ffhq", "stylegan2-ffhq-pt"), ("e4e-ffhq",))}
+
 
 def terms(licences: Iterable[str]) -> str:
     """The licences of several files as one text that says nothing twice; parts are divided by "; "."""
@@ -105,6 +108,21 @@ def entry(name: str) -> WeightFile:
         raise ConfigError(f"no weights called '{name}'",
                           f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(CATALOGUE)}")
     return CATALOGUE[name]
+
+
+def files_of(name: str) -> list[list[WeightFile]]:
+    """The files that pulling `name` needs, each with its alternatives. ConfigError with what there is otherwise."""
+    if name in PULLED:
+        return [[entry(file) for file in alternatives] for alternatives in PULLED[name]]
+    if name in CATALOGUE:
+        return [[entry(name)]]
+    known = ", ".join([*PULLED, *CATALOGUE])
+    raise ConfigError(f"nothing called '{name}' can be pulled", f"known: {known}")
+
+
+def is_part(wanted: WeightFile) -> bool:
+    """Whether a file of the catalogue is for a base, and of no use by itself."""
+    return any(wanted.name in names for files in PULLED.values() for names in files)
 
 
 def folder() -> Path:
@@ -133,8 +151,13 @@ def path(name: str) -> Path:
 
 def get_hint(name: str) -> str:
     """How to get a file of the catalogue, with and without the network."""
-    return (f"`sigan bases pull {name}`, or fetch {CATALOGUE[name].file} in a browser (see {CATALOGUE[name].source}) "
-            "and `sigan bases import FILE`")
+    return f"`sigan bases pull {name}`, or {by_hand(CATALOGUE[name])}"
+
+
+def by_hand(*files: WeightFile) -> str:
+    """How to get one of these files without sigan's downloads."""
+    told = " or ".join(f"{wanted.file} (see {wanted.source})" for wanted in files)
+    return f"fetch {told} in a browser and `sigan bases import FILE`"
 
 
 def fetch(name: str, progress: Callable[[Transfer], None] = lambda record: None) -> Path:
@@ -144,12 +167,13 @@ def fetch(name: str, progress: Callable[[Transfer], None] = lambda record: None)
     return folder() / entry(name).file
 
 
-def pull(name: str) -> Iterator[Transfer]:
-    """Downloads a file of the catalogue into the cache; errors are those of `downloads.download`."""
+def pull(name: str, remedy: str = "") -> Iterator[Transfer]:
+    """Downloads a file of the catalogue into the cache; errors, with the remedy, are those of `downloads.download`."""
     wanted = entry(name)
-    hint = f"fetch it in a browser (see {wanted.source}) and `sigan bases import FILE`"
+    renewed = "" if wanted.sha256 else f" as before; if it was renewed, delete its line in {folder() / PINS}"
     yield from downloads.download(folder() / wanted.file, wanted.urls, size=wanted.bytes,
-                                  digest=wanted.sha256 or pins().get(wanted.file, ""), prove=check_whole, remedy=hint)
+                                  digest=wanted.sha256 or pins().get(wanted.file, ""), prove=check_whole,
+                                  remedy=remedy or by_hand(wanted), renewed=renewed)
 
 
 def verify(name: str) -> str:

@@ -119,7 +119,7 @@ def offered(monkeypatch, server, files):
                                         f"terms of {name}", f"https://{name}.example", f"half of small, {name}")
                for name in ("gan", "e4e")}
     monkeypatch.setattr(weights, "CATALOGUE", entries)
-    monkeypatch.setattr(intake, "PULLED", {"small": (("gan",), ("e4e",))})
+    monkeypatch.setattr(weights, "PULLED", {"small": (("gan",), ("e4e",))})
     for name in entries:
         server.answers[f"/{name}.pt"] = good((files / f"{name}.pt").read_bytes())
     return entries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 
 import foreign
@@ -13,7 +14,7 @@ import torch
 from loopback import QUOTA_PAGE, good, status
 
 from sigan import bases, downloads, intake, inversion, losses, styles, training, weights
-from sigan.errors import ConfigError, OfflineError, WeightsError
+from sigan.errors import ConfigError, OfflineError, OutputError, WeightsError
 from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
 from sigan.stylization import StylizeConfig, Stylizer
 
@@ -187,6 +188,41 @@ def test_a_failure_while_writing_keeps_the_old_base(files, monkeypatch):
     assert [p.name for p in bases.home().iterdir() if p.is_dir()] == ["tiny"]
 
 
+def test_a_disk_that_is_full_is_named_and_leaves_nothing(files):
+    """A real refusal of the system, by way of safetensors' writer."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match="tiny: cannot be written .File too large") as caught:
+            intake.import_files([files / "plain.pt"], "tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "SIGAN_HOME" in caught.value.hint and not [path for path in bases.home().iterdir() if path.is_dir()]
+
+
+def test_a_home_where_nothing_can_be_written_is_named(files, monkeypatch):
+    monkeypatch.setenv("SIGAN_HOME", str(files / "plain.pt" / "home"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        intake.import_files([files / "plain.pt"], "tiny")
+
+
+def test_others_may_read_a_base_as_far_as_the_umask_lets_them(files):
+    before = os.umask(0o027)
+    try:
+        [made] = intake.import_files([files / "gan.pt"], "tiny")
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in made.path.iterdir()} == dict.fromkeys(
+        ("base.json", "generator.safetensors", "discriminator.safetensors"), "0o640")
+
+
+def test_another_size_is_not_taken_for_the_published_base(files):
+    with pytest.raises(WeightsError, match="gan.pt is of 32², and 'ffhq' is the base of 1024²"):
+        intake.import_files([files / "gan.pt", files / "e4e.pt"], "ffhq")
+    assert "ffhq" not in bases.names()
+
+
 def test_verify_tells_every_file_that_changed(files):
     intake.import_files([files / "gan.pt", files / "e4e.pt"], "tiny")
     assert bases.verify("tiny")["generator"] == bases.load("tiny").hash
@@ -285,7 +321,7 @@ def catalogue(monkeypatch, server, files):
     entries["trunk"] = weights.WeightFile("trunk", "trunk.pth", (f"{server.url}/trunk.pth",), 10**6, "BSD", "page", "",
                                           sha256=sha256(trunk)[:8])
     monkeypatch.setattr(weights, "CATALOGUE", entries)
-    monkeypatch.setattr(intake, "PULLED", {"tiny": (("gan", "spare"), ("e4e",))})
+    monkeypatch.setattr(weights, "PULLED", {"tiny": (("gan", "spare"), ("e4e",))})
     for path in files.glob("*.pt*"):
         server.answers[f"/{path.name}"] = good(path.read_bytes())
     return entries
@@ -308,6 +344,33 @@ def test_the_alternative_is_pulled_where_the_first_cannot_be_had(catalogue, serv
     assert list(intake.pull("tiny"))[-1].parts == bases.NETS
 
 
+def test_where_none_can_be_had_all_are_named(catalogue, server):
+    for file in ("gan.pt", "spare.pt"):
+        server.answers[f"/{file}"] = status(200, QUOTA_PAGE)
+    with pytest.raises(WeightsError, match="gan.pt: its quota(.|\n)*spare.pt: its quota") as caught:
+        list(intake.pull("tiny"))
+    assert "fetch gan.pt (see page) or spare.pt (see page) in a browser" in caught.value.hint
+
+
+def test_what_a_mirror_sends_is_under_the_licence_that_was_shown(catalogue, server, monkeypatch):
+    for file in ("gan.pt", "e4e.pt"):
+        server.answers[f"/mirrored/{file}"] = server.answers.pop(f"/{file}")
+    monkeypatch.setenv("SIGAN_MIRROR", f"{server.url}/mirrored")
+    made = list(intake.pull("tiny"))[-1]
+    assert bases.load("tiny").licence == made.licence == "terms of gan; terms of e4e"
+
+
+def test_two_who_pull_a_base_at_once_download_it_once(catalogue, server):
+    """The first deletes the downloads when it is done: the second may not be reading them."""
+    first, second = intake.pull("tiny"), intake.pull("tiny")
+    assert next(first).state == "downloading" and next(second).state == "waiting"
+    *_, made = first
+    asked = len(server.asked)
+    *_, found = second
+    assert made.parts == found.parts == bases.NETS and found.notes == ("it was here already",)
+    assert len(server.asked) == asked
+
+
 def test_the_wrong_file_under_the_right_name(catalogue, server, files):
     server.answers["/e4e.pt"] = good((files / "trunk.pth").read_bytes())
     with pytest.raises(WeightsError, match="what was downloaded is no 'tiny'"):
@@ -321,8 +384,9 @@ def test_a_file_that_changed_since_it_was_pinned_is_refused(catalogue, server, n
     assert "tiny" not in bases.names()
     torch.save({"g_ema": foreign.rosinality_generator(foreign.generator(seed=5).state_dict())}, files / "evil.pt")
     server.answers["/gan.pt"] = good((files / "evil.pt").read_bytes())
-    with pytest.raises(WeightsError, match="sent another file"):
+    with pytest.raises(WeightsError, match="sent another file") as caught:
         list(intake.pull("tiny"))
+    assert f"delete its line in {weights.folder() / 'pins.json'}" in caught.value.message
     assert "tiny" not in bases.names()
 
 
@@ -346,7 +410,7 @@ def test_offline_is_an_exit_code_of_its_own(catalogue, monkeypatch):
 
 def test_unknown_names_are_refused(catalogue):
     with pytest.raises(ConfigError, match="nothing called 'ffq' can be pulled"):
-        intake.files_of("ffq")
+        weights.files_of("ffq")
 
 
 def _import(path, name, home):

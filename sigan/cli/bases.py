@@ -28,7 +28,7 @@ def register(parent: typer.Typer) -> None:
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """Lists the face models, what can be pulled, and the other weights; no network is loaded."""
-    from sigan import bases, intake, weights
+    from sigan import bases, weights
 
     rows: list[dict[str, Any]] = []
     broken: list[SiganError] = []
@@ -39,12 +39,12 @@ def list_(json: options.Json = False) -> None:
             broken.append(error)
             rows.append({"name": name, "error": error.message})
     there = {row["name"] for row in rows}
-    offers = [{"name": name, "bytes": sum(files[0].about for files in intake.files_of(name)),
-               "licence": weights.terms([files[0].licence for files in intake.files_of(name)])}
-              for name in intake.PULLED if name not in there]
+    offers = [{"name": name, "bytes": sum(files[0].about for files in weights.files_of(name)),
+               "licence": weights.terms([files[0].licence for files in weights.files_of(name)])}
+              for name in weights.PULLED if name not in there]
     others: list[dict[str, Any]] = [
         {"name": entry.name, "here": weights.has(entry.name), "bytes": entry.about, "purpose": entry.purpose,
-         "licence": entry.licence} for entry in weights.CATALOGUE.values() if not intake.is_part(entry)]
+         "licence": entry.licence} for entry in weights.CATALOGUE.values() if not weights.is_part(entry)]
     if json:
         render.data({"bases": rows, "offered": offers, "weights": others})
         return
@@ -94,9 +94,9 @@ def pull(
 
     A broken download is taken up where it stopped. SIGAN_MIRROR=URL replaces the hosts.
     """
-    from sigan import downloads, intake
+    from sigan import downloads, intake, weights
 
-    files = intake.files_of(name)
+    files = weights.files_of(name)
     if not downloads.offline() and not intake.here(name):
         _agree(name, files, yes)
     *_, made = render.transfers(intake.pull(name, keep), quiet)
