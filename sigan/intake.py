@@ -365,7 +365,7 @@ def pull(name: str, keep: bool = False, *, held: bool = False) -> Iterator[Trans
         fetched.append(wanted)
     files = [weights.folder() / wanted.file for wanted in fetched]
     try:
-        terms = "; ".join(dict.fromkeys(wanted.licence for wanted in fetched))  # as shown, from a mirror too
+        terms = weights.terms([wanted.licence for wanted in fetched])  # as shown, from a mirror too
         made = import_files(files, name, licence=terms, urls=urls, needs=("generator", "encoder"))[-1]
     except WeightsError as error:
         for file in files:  # what does not fit is not tried again as it is
