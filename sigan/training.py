@@ -32,7 +32,7 @@ RECIPES = ("sigan", "styleidentity", "jojogan")
 STEPS = {"sketch": 150, "cartoon": 500}  # StyleIdentityGAN, section 4
 SIGAN_STEPS = 150  # of recipe `sigan`, either kind: by eye, 250 redraw the references better and the people worse
 FACES_OF_NOBODY = 64  # codes the people's terms draw from, untruncated: as unlike each other as photographs
-PEOPLE_A_STEP = 6  # at least; as many as there are references, or a multiple
+PEOPLE_A_STEP = 6  # or as many as there are; for the distribution term a multiple of the references
 KEPT = ("canvas.luma.weight", "canvas.chroma.weight")  # who a person is; a style moves the mean face, and redraws
 GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hundred steps
 GREY = 0.02  # of `_chroma`: scanned ink has up to 0.005, watercolours 0.09 to 0.19
@@ -284,7 +284,9 @@ class StyleTrainer:
         ws, k = self._mixed(), len(self.ws)
         if self.people is None:
             return ws, None, None
-        count = k * math.ceil(PEOPLE_A_STEP / k)
+        count = min(PEOPLE_A_STEP, len(self.people[0]))
+        if self.config.lambda_statistics:
+            count = k * math.ceil(count / k)
         chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
         return ws, self.people[0][chosen], None if self.done % self.config.identity_every else chosen
 

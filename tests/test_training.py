@@ -107,6 +107,17 @@ def test_layers_coarser_than_train_from_stay(tiny_base, references):
     assert {name.split(".")[0] for name in moved} == {"b16", "b32"}
 
 
+def test_one_photograph_is_drawn_once_a_step(tiny_base, references):
+    photos = [np.full((32, 32, 3), 90, np.uint8)]
+    drawn: list[int] = []
+    for recipe in ("styleidentity", "sigan"):
+        run = StyleTrainer(references, TrainConfig(recipe=recipe, device="cpu", steps=1, measure=0), tiny_base, photos)
+        hook = run.generator.synthesis.register_forward_hook(lambda net, given, y: drawn.append(len(y)))
+        list(run.steps())
+        hook.remove()
+    assert drawn == [len(references) + 1, 2 * len(references)]  # sorted values are compared: a multiple of those
+
+
 def test_photographs_take_the_place_of_drawn_people(tiny_base, references):
     photos = [np.full((32, 32, 3), 90, np.uint8)]
     run = StyleTrainer(references, TrainConfig(device="cpu", steps=1), base=tiny_base, photos=photos)
