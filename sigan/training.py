@@ -60,7 +60,7 @@ class TrainConfig:
     lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float = _OWN  # sigan 3; the papers' recipes 0
     identity_every: int = _OWN  # steps, sigan 2, the papers' recipes 1; the term weighs as many times as much
-    train_from: int = 4  # pixels: the layers of coarser resolutions stay as they are, and the canvas with them
+    train_from: int = _OWN  # pixels, sigan 16, the papers' recipes 4: coarser layers and the canvas stay as they are
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
     perceptual: str = "auto"  # LPIPS, the paper's, where it is installed; JoJoGAN's last version has discriminator taps
     random_codes: str = "one"  # w_rand of Eq. 1: one code for all layers, as in the authors' code, or one for each
@@ -81,6 +81,7 @@ class TrainConfig:
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
             "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
+            "train_from": 16 if self.recipe == "sigan" else 4,
             "identity_every": 2 if self.recipe == "sigan" else 1,
             "measure": MEASURE if self.recipe == "sigan" or self.id_floor is not None else 0,
         }
@@ -130,6 +131,9 @@ class StyleTrainer:
         self.config = config or TrainConfig()
         self.device = resolve_device(self.config.device)
         self.base = base or bases.load("mini", self.device)
+        if self.config.train_from > self.base.resolution:
+            raise ConfigError(f"train_from is {self.config.train_from}, and the finest layers of '{self.base.name}' draw "
+                              f"{self.base.resolution} pixels: nothing would be trained", "give 16, or 4 for all layers")
         self.x = self._to_batch(references)
         with torch.no_grad():
             self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()

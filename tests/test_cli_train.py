@@ -72,6 +72,7 @@ def test_a_reference_without_a_face_is_named_and_left_out(draw, tmp_path, capsys
     ("ink", ["a.png", "--swap-layers", "seven"], 2, "--swap-layers is 'seven'"),
     ("ink", ["a.png", "--recipe", "magic"], 2, "magic"),
     ("ink", ["a.png", "--alpha", "2"], 2, "alpha is 2"),
+    ("ink", ["a.png", "--train-from", "0"], 2, "train_from is 0"),
     ("ink", ["a.png", "--author", "\x1b[2J"], 2, r"--author is '\x1b[2J'"),
     ("ink", ["a.png", "--references-licence", "x" * 2000], 2, "--references-licence is 'xxx"),
 ])

@@ -46,6 +46,8 @@ def train(
     ] = None,
     perceptual: Annotated[str | None, typer.Option("--perceptual", metavar="auto|lpips|discriminator",
                                                    help="What compares pictures.")] = None,
+    train_from: Annotated[int | None, typer.Option("--train-from", metavar="PX", help="Train the layers of this "
+                                                   "resolution and finer; 4 is all: bolder, and less alike.")] = None,
     photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="People the style must keep.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Adam's step size.")] = None,
     measure: Annotated[int | None, typer.Option("--measure", metavar="N", help="Steps between two measurements on "
@@ -99,7 +101,7 @@ def train(
 
     given: dict[str, Any] = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
              "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers), "measure": measure,
-             "random_codes": random_codes, "perceptual": perceptual, "id_floor": id_floor}
+             "random_codes": random_codes, "perceptual": perceptual, "train_from": train_from, "id_floor": id_floor}
     config = TrainConfig(recipe=recipe, seed=seed, device=device,
                          **{key: value for key, value in given.items() if value is not None})
     if not check:
@@ -126,7 +128,7 @@ def train(
                            photos=[one.face.image for one in people])
     render.note(f"perceptual loss: {trainer.loss_name}; references: {len(found)}", quiet)
     if trainer.people is not None and not people:
-        render.note("people: faces of nobody, which are soft; --photos of real people make finer styles", quiet)
+        render.note("people: faces of nobody; --photos of real people make finer styles", quiet)
     run = session.Session(trainer, name, folder if preview else None, quiet)
     if dry_run:
         plan = run.plan(out)
