@@ -132,8 +132,9 @@ class StyleTrainer:
         self.device = resolve_device(self.config.device)
         self.base = base or bases.load("mini", self.device)
         if self.config.train_from > self.base.resolution:
-            raise ConfigError(f"train_from is {self.config.train_from}, and the finest layers of '{self.base.name}' draw "
-                              f"{self.base.resolution} pixels: nothing would be trained", "give 16, or 4 for all layers")
+            what = (f"train_from is {self.config.train_from}, and the finest layers of '{self.base.name}' draw "
+                    f"{self.base.resolution} pixels: nothing is trained")
+            raise ConfigError(what, "give 16, or 4 for all layers")
         self.x = self._to_batch(references)
         with torch.no_grad():
             self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()
