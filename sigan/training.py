@@ -320,8 +320,9 @@ class StyleTrainer:
 
     def figures(self, pack: packs.StylePack) -> dict[str, dict[str, Any]]:
         """What the pack does to the held-aside faces, and how the training came there: for its manifest."""
+        trials = self.trials  # made before the base wears the pack
         with pack.apply(self.base.generator) as generator:
-            trial = self.trials.measure(generator)
+            trial = trials.measure(generator)
         found = {"style": {"value": round(trial.style, 4), "before": round(self.trials.before, 4),
                            "faces": len(trial.portraits),
                            "by": f"distribution distance to the references, {self.loss.name}"}}
