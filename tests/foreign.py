@@ -279,3 +279,14 @@ def write_tensorflow(path, generator_state: dict, discriminator_state: dict, pro
         g = {**tensorflow_generator(generator_state), "lod": np.float32(0)}
         tree = (network("G", g), network("D", tensorflow_discriminator(discriminator_state)), network("Gs", g))
         pickle.dump(tree, file, protocol=protocol)
+
+
+def write_files(folder, generator, discriminator, encoder):
+    """Writes gan.pt (generator, discriminator), plain.pt (generator), e4e.pt (encoder and the same generator)."""
+    g, d, e = (net.state_dict() for net in (generator, discriminator, encoder))
+    ours = rosinality_generator(g)
+    torch.save({"g_ema": ours, "d": rosinality_discriminator(d), "latent_avg": g["mapping.w_avg"]}, folder / "gan.pt")
+    torch.save({"g_ema": ours, "latent_avg": g["mapping.w_avg"]}, folder / "plain.pt")
+    e["w_avg"].copy_(g["mapping.w_avg"].expand_as(e["w_avg"]))
+    torch.save(e4e(e, g), folder / "e4e.pt")
+    return folder
