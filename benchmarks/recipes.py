@@ -86,7 +86,7 @@ def draw(values: dict, references: list[np.ndarray], photos: Path, out: Path, ba
         parts = record.parts
     spent = {"seconds": time.perf_counter() - started, "processor": time.process_time() - cpu, "last": parts,
              "references": shots, "steps": trainer.done}
-    pack = trainer.pack(re.sub(r"\W+", "-", out.name, flags=re.ASCII).strip("-"))
+    pack = trainer.pack(re.sub(r"\W+", "-", out.name, flags=re.ASCII).strip("-") or "variant")
     pack.save(out.parent.parent / "packs" / f"{out.name}.safetensors")
     stylizer = Stylizer(pack)
     for path in sorted(photos.iterdir()):
