@@ -337,27 +337,30 @@ def here(name: str) -> bool:
     return name in bases.names() and set(bases.NETS) <= set(bases.facts(name).values)
 
 
-def pull(name: str, keep: bool = False, *, held: bool = False) -> Iterator[Transfer | Imported]:
+def pull(name: str, keep: bool = False) -> Iterator[Transfer | Imported]:
     """Downloads a base, or a file of the catalogue: records of the transfers, and last what was made.
 
-    The originals of a base are deleted once it is made, unless `keep`. held: nobody else pulls the base meanwhile.
-    Errors are those of `downloads.download` and `import_files`.
+    The originals of a base are deleted once it is made, unless `keep`. Errors are those of `downloads.download` and
+    `import_files`.
     """
     if name not in weights.PULLED:
         [[wanted]] = weights.files_of(name)
         yield from weights.pull(name)
         yield Imported("weights", name, weights.path(name), wanted.licence)
         return
-    if here(name):
-        found = bases.facts(name)
-        yield Imported("base", name, bases.find(name), found.licence, tuple(found.values), ("it was here already",))
-        return
-    if not held:
+    if not here(name):
         with downloads.lock(weights.folder() / name) as take:  # one process at a time: the last step deletes files
             while not take():
                 yield Transfer(name, "", 0, None, "waiting")
-            yield from pull(name, keep, held=True)
-        return
+            if not here(name):
+                yield from _pull_base(name, keep)
+                return
+    found = bases.facts(name)
+    yield Imported("base", name, bases.find(name), found.licence, tuple(found.values), ("it was here already",))
+
+
+def _pull_base(name: str, keep: bool) -> Iterator[Transfer | Imported]:
+    """As `pull`, of a base that is not here and that nobody else pulls meanwhile."""
     fetched: list[weights.WeightFile] = []
     urls: dict[str, str] = {}
     for alternatives in weights.files_of(name):

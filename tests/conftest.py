@@ -121,6 +121,22 @@ def tiny_base(monkeypatch):
 
 
 @pytest.fixture
+def nets():
+    """A tiny generator, discriminator and e4e encoder, for checkpoints in other programs' layouts."""
+    import foreign
+
+    return foreign.generator(), foreign.discriminator(), foreign.encoder()
+
+
+@pytest.fixture
+def files(nets, tmp_path):
+    """The folder of gan.pt, plain.pt and e4e.pt that hold those nets: see `foreign.write_files`."""
+    import foreign
+
+    return foreign.write_files(tmp_path, *nets)
+
+
+@pytest.fixture
 def tiny_pack(tiny_base):
     """A pack for `tiny_base`: a few weights moved at random, enough to be seen."""
     import torch

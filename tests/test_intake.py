@@ -19,16 +19,6 @@ from sigan.nets.compact_encoder import CompactEncoder, EncoderConfig
 from sigan.stylization import StylizeConfig, Stylizer
 
 
-@pytest.fixture
-def nets():
-    return foreign.generator(), foreign.discriminator(), foreign.encoder()
-
-
-@pytest.fixture
-def files(nets, tmp_path):
-    return foreign.write_files(tmp_path, *nets)
-
-
 def sha256(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

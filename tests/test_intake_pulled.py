@@ -18,16 +18,6 @@ def _hurry(monkeypatch):
     monkeypatch.setattr(downloads, "PAUSE", 0.0)
 
 
-@pytest.fixture
-def nets():
-    return foreign.generator(), foreign.discriminator(), foreign.encoder()
-
-
-@pytest.fixture
-def files(nets, tmp_path):
-    return foreign.write_files(tmp_path, *nets)
-
-
 def sha256(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
