@@ -39,10 +39,11 @@ class Checked:
     """What was measured of one reference; None where it could not be.
 
     pixels: the width of the face's frame in the picture. yaw, roll: degrees. tone: the skin's ITA, degrees; lightness:
-    the cheeks' L*. color: L*, a*, b*, then their spreads. residual: perceptual distance to the in-domain inversion, in
-    that of the base's own faces; percentile: among those. plausible: the percentile of the inversion among the
-    base's faces by the discriminator's score. shift: how far the inversion's landmarks lie from the reference's, as a
-    share of the side. copy_of, group: by number, the earlier reference it repeats, and its style's group.
+    the cheeks' L*. gender: as `sitters.gender` has it. color: L*, a*, b*, then their spreads. residual: perceptual
+    distance to the in-domain inversion, in that of the base's own faces; percentile: among those. plausible: the
+    percentile of the inversion among the base's faces by the discriminator's score. shift: how far the inversion's
+    landmarks lie from the reference's, as a share of the side. copy_of, group: by number, the earlier reference it
+    repeats, and its style's group.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Checked:
     roll: float | None
     tone: float | None
     lightness: float | None
+    gender: float | None
     color: tuple[float, ...]
     residual: float
     percentile: float
@@ -116,6 +118,7 @@ def check(base: Base, references: Sequence[Reference], rejected: Sequence[InputE
             pixels=round(one.side), yaw=_rounded(yaw), roll=_rounded(roll),
             tone=None if cheeks is None else _rounded(sitters.typology_angle(cheeks)),
             lightness=None if cheeks is None else _rounded(cheeks[0]),
+            gender=None if points is None else _rounded(sitters.gender(identity.descriptor(picture, points)), 2),
             color=tuple(round(float(v), 1) for v in appearance.color_statistics(picture)),
             residual=round(float(residuals[k] / np.median(scale)), 2),
             percentile=round(100 * float((scale < residuals[k]).mean())),
@@ -266,5 +269,24 @@ def _of_sitters(checked: Sequence[Checked]) -> Iterator[Finding]:
         told = f"; cheeks have L* {min(grey):.0f} to {max(grey):.0f}" if grey else ""
         yield Finding("skin-unknown", "note", f"no skin tone can be told in {len(checked) - len(tones)} of "
                       f"{len(checked)}: no face was found in the frame, or it has no colour{told}")
-    yield Finding("not-measured", "note", "whether there are women and men, young and old is not measured",
+    yield _of_gender(checked)
+    yield Finding("not-measured", "note", "whether there are young and old is not measured",
                   "look at the sheet: give all whom you will draw")
+
+
+def _of_gender(checked: Sequence[Checked]) -> Finding:
+    """Whether there are women and men, as far as different faces read as either."""
+    single = [one for one in checked if one.copy_of is None]
+    women = [one for one in single if one.gender is not None and one.gender >= sitters.TOLD]
+    men = [one for one in single if one.gender is not None and one.gender <= -sitters.TOLD]
+    told = women + men
+    if women and men:
+        return Finding("gender", "note", f"faces that read as women's: {len(women)}, as men's: {len(men)}, of "
+                       f"{len(single)} different ones")
+    if len(told) > 1:
+        these, others = ("women", "men") if women else ("men", "women")
+        return Finding("gender", "warning", f"all faces whose gender can be told read as {these} ({len(told)} of "
+                       f"{len(single)}): {_named(told)}; what the style makes of {others} was never seen",
+                       "give women and men")
+    return Finding("gender", "note", "whether there are women and men cannot be told (faces that read clearly as "
+                   f"either: {len(told)} of {len(single)})", "look at the sheet: give both")

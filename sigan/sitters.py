@@ -1,11 +1,15 @@
-"""Sitters: how a face is turned and how light its skin is, as far as 68 landmarks and the picture's colours tell.
+"""Sitters: how a face is turned, how light its skin is, and what gender it reads as.
 
-Both are measures of the picture: a drawing's skin has the tone that was drawn. Sex and age are not measured.
+All are measures of the picture: a drawing's skin has the tone that was drawn. Age is not measured.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import numpy as np
+from safetensors.numpy import load_file
 
 from sigan import appearance
 
@@ -19,6 +23,9 @@ COLOURLESS = 3.0  # chroma in CIELAB below which a cheek has no hue: ITA would b
 # Individual typology angle (Chardon 1991), degrees: from there on
 TONES = ((55.0, "very light"), (41.0, "light"), (28.0, "intermediate"), (10.0, "tan"), (-30.0, "brown"),
          (-90.0, "dark"))
+GENDER = Path(__file__).parent / "assets" / "gender.safetensors"  # written by `sigan foundry gender`
+# Nearer to 0 gender cannot be told: cross-validation on 341 faces was wrong in 2, at 0.30 at most; 9 lie as near.
+TOLD = 0.3
 
 
 def pose(landmarks: np.ndarray) -> tuple[float, float]:
@@ -59,3 +66,19 @@ def typology_angle(lab: np.ndarray) -> float | None:
 def tone(angle: float) -> str:
     """Chardon's word for an angle."""
     return next(word for least, word in TONES if angle >= least)
+
+
+def gender(descriptor: np.ndarray) -> float:
+    """What gender a face reads as, of its descriptor [128]: -1 as men's faces do on average, 1 as women's.
+
+    Perceived from the picture, by a linear classifier fitted to labels by eye: it says nothing of what a person is, and
+    is there only to see whether a set of references is lopsided. Below `TOLD` in size it cannot be told.
+    """
+    direction, offset = _gender_direction()
+    return float(np.asarray(descriptor) @ direction + offset)
+
+
+@cache
+def _gender_direction() -> tuple[np.ndarray, float]:
+    known = load_file(GENDER)
+    return known["direction"], float(known["offset"])

@@ -17,7 +17,7 @@ from supply import dependencies
 
 SPDX = re.compile(r"[A-Za-z0-9.+-]+(?: (?:AND|OR|WITH) [A-Za-z0-9.+-]+|[()])*")
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/sigan")
-WEIGHTS_LICENCES = {"mini": "CC-BY-NC-SA-4.0", "lpips": "BSD-2-Clause"}
+WEIGHTS_LICENCES = {"mini": "CC-BY-NC-SA-4.0", "lpips": "BSD-2-Clause", "gender.safetensors": "CC-BY-NC-SA-4.0"}
 
 
 def document() -> dict:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
-from sigan import bases, images, preflight, references
+from sigan import bases, images, preflight, references, sitters
 from sigan.alignment import AlignedFace, Face
 from sigan.errors import NoFaceError
 
@@ -38,14 +40,27 @@ def reference(picture: np.ndarray, name: str = "a.png", *, turn: float = 0.0, ru
 
 
 class Nobody:
-    """Stands for `Identity` where no face is ever found in the base's pictures."""
+    """Stands for `Identity` where no face is found in the base's pictures, and descriptors are such as are given."""
+
+    def __init__(self, descriptors: Sequence[np.ndarray] = ()) -> None:
+        self.descriptors = iter(descriptors)
 
     def landmarks(self, image: np.ndarray) -> None:
         return None
 
+    def descriptor(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return next(self.descriptors, np.zeros(128))
 
-def found(base, given, rejected=()) -> dict[str, preflight.Finding]:
-    checked = preflight.check(base, given, rejected, identity=Nobody())
+
+def reads_as(*values: float) -> list[np.ndarray]:
+    """Descriptors of faces that read as those values, from the asset itself."""
+    known = load_file(sitters.GENDER)
+    step = known["direction"] / (known["direction"] @ known["direction"])
+    return [step * (value - known["offset"]) for value in values]
+
+
+def found(base, given, rejected=(), genders=(1, -1, 1, -1)) -> dict[str, preflight.Finding]:
+    checked = preflight.check(base, given, rejected, identity=Nobody(reads_as(*genders)))
     return {finding.code: finding for finding in checked.findings}
 
 
@@ -63,13 +78,15 @@ def test_good_references_give_no_warning_but_that_of_light_skin(tiny_base):
     findings = found(tiny_base, four())
     assert {code for code, finding in findings.items() if finding.level == "warning"} == {"skin"}
     assert "dark skin will come out lighter" in findings["skin"].message
-    assert "not measured" in findings["not-measured"].message  # sex and age: said, not guessed
+    assert findings["not-measured"].message == "whether there are young and old is not measured"  # not guessed
 
 
 def test_what_is_measured(tiny_base):
-    one = preflight.check(tiny_base, [reference(pattern(1), turn=20)], identity=Nobody()).references[0]
+    somebody = Nobody(reads_as(-0.75))
+    one = preflight.check(tiny_base, [reference(pattern(1), turn=20)], identity=somebody).references[0]
     assert (one.name, one.rung, one.pixels, one.copy_of, one.group) == ("a.png", "hog", 600, None, 0)
     assert one.yaw == pytest.approx(20, abs=0.2) and one.tone > 28 and 0 <= one.percentile <= 100
+    assert one.gender == -0.75
     assert one.shift is None  # no face in the inversion: not invented
 
 
@@ -139,6 +156,25 @@ def test_dark_skin_grey_pictures_and_unusable_ones(tiny_base):
     findings = found(tiny_base, grey, [NoFaceError("b.png: no face found")])
     assert "grey" in findings and "skin" not in findings and "4 of 4" in findings["skin-unknown"].message
     assert "1 of 5 pictures" in findings["unusable"].message
+
+
+@pytest.mark.parametrize(("genders", "level", "said"), [
+    ((1, 0.4, 0.1, 2), "warning", "read as women (3 of 4): 0.png, 1.png, 3.png; what the style makes of men"),
+    ((-1, -0.4, 0.1, -0.2), "warning", "read as men (2 of 4): 0.png, 1.png; what the style makes of women"),
+    ((1, 0.1, -0.4, 1), "note", "read as women's: 2, as men's: 1, of 4"),
+    ((0, 0.2, -0.2, 1), "note", "cannot be told (faces that read clearly as either: 1 of 4)"),
+    ((0, 0.2, -0.2, 0), "note", "cannot be told (faces that read clearly as either: 0 of 4)"),
+])
+def test_whether_there_are_women_and_men(tiny_base, genders, level, said):
+    finding = found(tiny_base, four(), genders=genders)["gender"]
+    assert finding.level == level and said in finding.message
+
+
+def test_a_face_given_twice_counts_once_as_a_womans_and_without_landmarks_as_nobodys(tiny_base):
+    again = found(tiny_base, [reference(pattern(1), f"{k}.png") for k in range(3)], genders=(1, 1, 1))["gender"]
+    assert again.level == "note" and "1 of 1" in again.message
+    whole = references.Reference(Path("a.png"), (600, 600), AlignedFace(pattern(1), np.zeros((4, 2), np.float32), None))
+    assert preflight.check(tiny_base, [whole], identity=Nobody(reads_as(1))).references[0].gender is None
 
 
 def test_one_reference_is_said_to_be_one_and_few_to_be_few(tiny_base):
