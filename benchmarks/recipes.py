@@ -4,7 +4,8 @@ A variant is a label and values of `TrainConfig`, `shots` among them for the num
 `few:recipe=sigan one:recipe=sigan,shots=1 weak:lambda_feature=0.01`. Without any: three recipes, one reference and all.
 `perceptual=squeezenet` compares pictures by the weights of --squeezenet.
 Each is trained on faces of nobody, draws the photographs, and is measured by `sigan.evaluation`: identity photograph to
-portrait, colour, lines and SqueezeNet's kernel distance from all references. OUT gets the packs, the portraits, a sheet
+portrait, colour, lines and SqueezeNet's kernel distance from all references; and by how much of the difference between
+people's skins, in lightness, is left. OUT gets the packs, the portraits, a sheet
 and results.json; a variant that stands there is not trained again.
 """
 
@@ -20,7 +21,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from sigan import alignment, bases, evaluation, features, images, stream
+from sigan import alignment, bases, evaluation, features, images, sitters, stream
+from sigan.identity import Identity
 from sigan.stylization import Stylizer
 from sigan.training import StyleTrainer, TrainConfig
 
@@ -102,7 +104,20 @@ def measure(out: Path, photos: Path, references: Path, squeezenet: str | None) -
     values = [record.values["identity"] for record in run if "identity" in record.values]
     found = {one.metric: {"value": one.value, "low": one.low, "high": one.high, "n": one.n} for one in run.figures()}
     found["identity"] = {**found["identity"], "spread": float(np.std(values))}
-    return found
+    return {**found, "skin": {"value": skin_kept(out, photos)}}
+
+
+def skin_kept(out: Path, photos: Path) -> float:
+    """The slope of the portraits' cheeks' L* over the photographs': 1 keeps all differences, 0 makes all alike."""
+    identity, pairs = Identity(), list[tuple[float, float]]()
+    for path in sorted(photos.iterdir()):
+        image = images.read(path)
+        points = identity.landmarks(image)
+        if points is not None:
+            before, after = (sitters.skin(x, points) for x in (image, images.read(out / path.name)))
+            if before is not None and after is not None:
+                pairs.append((float(before[0]), float(after[0])))
+    return float(np.polyfit(*np.array(pairs).T, 1)[0])
 
 
 def main() -> None:
@@ -126,7 +141,7 @@ def main() -> None:
             results[label] = draw({"kind": arguments.kind, **values}, references, out / "photos", folder, base,
                                   arguments.squeezenet)
             told.write_text(json.dumps(results, indent=2) + "\n")
-        if "identity" not in results[label]:
+        if "skin" not in results[label]:
             results[label] |= measure(folder, out / "photos", out / "references", arguments.squeezenet)
             told.write_text(json.dumps(results, indent=2) + "\n")
         print(label, {name: round(one["value"], 4) for name, one in results[label].items()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sigan import losses
@@ -33,6 +34,11 @@ def draw(synthesis: Synthesis, ws: Tensor) -> Iterator[Tensor]:
     """The pictures of codes [N,L,C], a few at a time."""
     for part in ws.split(at_once(synthesis.resolutions[-1])):
         yield synthesis(part)
+
+
+def spread(loss: losses.PerceptualLoss, x: Tensor) -> list[Tensor]:
+    """The `losses.distributions` of pictures' finest taps, looked at a few at a time."""
+    return losses.distributions(Targets(loss, x, taps=loss.finest)[:])
 
 
 class Targets:
@@ -89,19 +95,22 @@ class Finetuner:
                                           betas=BETAS, fused=True)
         self.gradients = Captured(self._gradients, self._clear) if self.device.type == "cuda" else self._gradients
 
-    def step(self, ws: Tensor, people: Tensor | None = None, chosen: Tensor | None = None, *,
-             lr: float) -> dict[str, float]:
+    def step(self, ws: Tensor, people: Tensor | None = None, chosen: Tensor | None = None,
+             tones: Tensor | None = None, *, lr: float) -> dict[str, float]:
         """One step; gives the weighted terms before it. Where they are not finite, no weight has changed.
 
         ws [K,L,C] stand for the references, people [P,L,C] for the pictures `chosen` [P] of the people; where these
-        are not given, the people are not held to them in this step.
+        are not given, the people are not held to them in this step. tones [P,3,r,r] are taken off the people's pictures
+        before their values are compared.
         """
         self._clear()
         if not self.identity:
             chosen = None
         if chosen is None and not self.statistics:
             people = None
-        parts = self.gradients(ws, people, None if chosen is None else chosen.to(self.device))
+        if not self.statistics:
+            tones = None
+        parts = self.gradients(ws, people, None if chosen is None else chosen.to(self.device), tones)
         told = dict(zip(parts, torch.stack(list(parts.values())).tolist()))
         if torch.isfinite(torch.tensor(sum(told.values()))):
             for group in self.optimiser.param_groups:
@@ -112,16 +121,18 @@ class Finetuner:
     def _clear(self) -> None:
         self.optimiser.zero_grad(set_to_none=self.device.type != "cuda")  # a captured step writes where it did before
 
-    def _gradients(self, ws: Tensor, people: Tensor | None, chosen: Tensor | None) -> dict[str, Tensor]:
+    def _gradients(self, ws: Tensor, people: Tensor | None, chosen: Tensor | None,
+                   tones: Tensor | None) -> dict[str, Tensor]:
         """The weighted terms; their gradients are added to the parameters'."""
         codes = ws if people is None else torch.cat([ws, people])
         k, parts = len(ws), dict[str, Tensor]()
         spread, pull = bool(self.statistics) and people is not None, list[Tensor]()
         if people is not None and spread and len(codes) > self.chunk:  # the term sees all people together
-            parts["statistics"], pull = self._pull(people)
+            parts["statistics"], pull = self._pull(people, tones)
         for start in range(0, len(codes), self.chunk):
             end = min(start + self.chunk, len(codes))
-            taps, drawn = self._seen(codes[start:end], max(k - start, 0), chosen is not None)
+            here = None if tones is None else tones[max(start - k, 0) : max(end - k, 0)]
+            taps, drawn = self._seen(codes[start:end], max(k - start, 0), chosen is not None, here)
             found = dict(self._terms(taps, start, end, k, len(codes) - k, chosen))
             if spread and not pull:
                 found["statistics"] = self._statistics(drawn)
@@ -133,18 +144,18 @@ class Finetuner:
                 parts[name] = parts[name] + value.detach() if name in parts else value.detach()
         return {name: parts[name] for name in ("style", "identity", "statistics") if name in parts}
 
-    def _seen(self, ws: Tensor, own: int, held: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """All taps of the pictures of codes, and the finest of those after the first `own`, the people's.
+    def _seen(self, ws: Tensor, own: int, held: bool, tones: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+        """All taps of the pictures of codes, and the finest of those after the first `own`, the people's, less `tones`.
 
         People who are not held to their pictures need no more than the finest.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             y, finest = self.synthesis(ws), self.loss.finest
             taps = self.loss.features(y if held else y[:own]) if held or own else []
-            if held or own == len(ws):
+            if own == len(ws) or (held and tones is None):
                 drawn = [tap[own:] for tap in taps[:finest]]
             else:
-                drawn = self.loss.features(y[own:], finest)
+                drawn = self.loss.features(y[own:] if tones is None else _less(y[own:], tones), finest)
         return [tap.float() for tap in taps], [tap.float() for tap in drawn]
 
     def _terms(self, taps: list[Tensor], start: int, end: int, k: int, p: int,
@@ -161,10 +172,11 @@ class Finetuner:
     def _statistics(self, drawn: list[Tensor]) -> Tensor:
         return self.statistics * losses.distribution_distance(losses.distributions(drawn), self.spread)
 
-    def _pull(self, people: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _pull(self, people: Tensor, tones: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """The distribution term of all people, and its gradient for their features."""
         with torch.no_grad():
-            parts = [self._seen(part, 0, False)[1] for part in people.split(self.chunk)]
+            off = [None] * len(people) if tones is None else tones.split(self.chunk)
+            parts = [self._seen(part, 0, False, x)[1] for part, x in zip(people.split(self.chunk), off)]
             drawn = [torch.cat(same) for same in zip(*parts)]
         for tap in drawn:
             tap.requires_grad_()
@@ -178,6 +190,11 @@ class Finetuner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.synthesis.load_state_dict(state["synthesis"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def _less(y: Tensor, tones: Tensor) -> Tensor:
+    """Pictures less smooth ones that may be smaller."""
+    return y - (tones if tones.shape == y.shape else F.interpolate(tones, size=y.shape[-2:], mode="bilinear"))
 
 
 def fitting(synthesis: Synthesis, device: torch.device) -> int:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sigan import __version__, bases, finetuning, images, inversion, losses, mixing, packs
+from sigan.complexion import Complexion
 from sigan.errors import ConfigError, SiganError
 from sigan.events import Measured, TrainStep
 from sigan.identity import Identity
@@ -59,6 +60,7 @@ class TrainConfig:
     swap_layers: tuple[int, ...] = _OWN  # counted on 18 layers
     lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
     lambda_statistics: float = _OWN  # sigan 3; the papers' recipes 0
+    skin_tone: float = _OWN  # sigan 1.3, the papers' 0: share of theirs that people keep; other terms take some
     identity_every: int = _OWN  # steps, sigan 2, the papers' recipes 1; the term weighs as many times as much
     train_from: int = _OWN  # pixels, sigan 16, the papers' recipes 4: coarser layers and the canvas stay as they are
     lr: float = 2e-3  # the authors' code; Adam, betas (0, 0.99)
@@ -81,6 +83,7 @@ class TrainConfig:
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
             "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
+            "skin_tone": 1.3 if self.recipe == "sigan" else 0.0,
             "train_from": 16 if self.recipe == "sigan" else 4,
             "identity_every": 2 if self.recipe == "sigan" else 1,
             "measure": MEASURE if self.recipe == "sigan" or self.id_floor is not None else 0,
@@ -92,7 +95,7 @@ class TrainConfig:
             raise ConfigError(f"steps is {self.steps}; it must be 1 or more")
         if not 0 <= self.alpha <= 1:
             raise ConfigError(f"alpha is {self.alpha}; it must be between 0 and 1")
-        for name in ("lambda_feature", "lambda_statistics"):
+        for name in ("lambda_feature", "lambda_statistics", "skin_tone"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -140,12 +143,14 @@ class StyleTrainer:
             self.ws = inversion.invert(self.base, self.x, in_domain=True).clone()
             drawn = torch.cat(list(finetuning.draw(self.base.generator.synthesis, self.ws)))
             self.inversions = images.from_batch(drawn)
+        self.complexion = Complexion(drawn, grey=_chroma(self.x) < GREY)
         self.loss = loss or self._loss()
         self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
         self.generator = copy.deepcopy(self.base.generator)
         self.random = torch.Generator().manual_seed(self.config.seed)
         wanted = self.config.lambda_feature or self.config.lambda_statistics
         self.people = self._people(photos) if wanted else None
+        self.tones = self._tones()
         self.curve = Curve(0.0, self.config.id_floor, choosing=self.config.stops)
         self._identity = identity
         self.done, self.end, self.stopped = 0, self.config.steps, ""
@@ -168,7 +173,7 @@ class StyleTrainer:
     @cached_property
     def trials(self) -> Trials:
         """The faces held aside, by which the training is measured."""
-        return Trials(self.base, self.loss, self.x, self.config.seed, self._identity)
+        return Trials(self.base, self.loss, self.x, self.complexion, self.config.seed, self._identity)
 
     def _to_batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         return images.to_batch([images.resize(p, self.base.resolution) for p in pictures], self.device)
@@ -184,6 +189,11 @@ class StyleTrainer:
             ws = self.base.sample(FACES_OF_NOBODY, seed=self.config.seed, truncation=1.0).clone()
             x = finetuning.draw(self.base.generator.synthesis, ws)
         return ws, finetuning.Targets(self.loss, x, len(ws))
+
+    def _tones(self) -> Tensor | None:
+        """Of the people's skins [P,3,r,r], as the distribution term takes them off; None where it takes off nothing."""
+        share = self.config.skin_tone if self.config.lambda_statistics else 0.0
+        return self.complexion.tones(self.people[1].taps[0].float(), share) if self.people and share else None
 
     def steps(self) -> Iterator[TrainStep]:
         """One record a step, to the end or until it stops by itself (`stopped` says why). Leaving early is fine.
@@ -209,7 +219,7 @@ class StyleTrainer:
                 self.generator.synthesis, self.loss, finetuning.Targets(self.loss, self.x),
                 self.people[1] if self.people else None, identity=config.lambda_feature * config.identity_every,
                 statistics=config.lambda_statistics, scale=self._scale)
-            if config.recipe == "sigan" and _chroma(self.x) < GREY:
+            if config.recipe == "sigan" and self.complexion.grey:
                 self.generator.synthesis.desaturate()
         return self._engine
 
@@ -284,16 +294,17 @@ class StyleTrainer:
         self._kept = state["kept"] and (state["kept"][0], state["kept"][1] or
                                         {key: value.detach().clone() for key, value in weights.items()})
 
-    def _drawn(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One step's codes: of the references, of people drawn from all, and which those are."""
+    def _drawn(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """One step's codes: of the references, of people drawn from all; which those are, and their skins' tones."""
         ws, k = self._mixed(), len(self.ws)
         if self.people is None:
-            return ws, None, None
+            return ws, None, None, None
         count = min(PEOPLE_A_STEP, len(self.people[0]))
         if self.config.lambda_statistics:
             count = k * math.ceil(count / k)
         chosen = torch.randint(len(self.people[0]), (count,), generator=self.random)
-        return ws, self.people[0][chosen], None if self.done % self.config.identity_every else chosen
+        tones = None if self.tones is None else self.tones[chosen]
+        return ws, self.people[0][chosen], None if self.done % self.config.identity_every else chosen, tones
 
     @torch.no_grad()
     def _mixed(self) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sigan import finetuning, images, losses
 from sigan.bases import Base
+from sigan.complexion import Complexion
 from sigan.identity import Identity
 from sigan.nets.stylegan2 import Generator
 
@@ -40,16 +41,18 @@ class Trials:
     """Faces held aside, and the references' statistics, for one training; the same whenever it is made.
 
     The style distance is that of the recipe's distribution term, by its own net. A face's landmarks serve for its
-    portrait too, so that a drawing is never missed by the detector.
+    portrait too, so that a drawing is never missed by the detector. complexion: what skins differ by is taken
+    off before values are compared, whatever the recipe.
     """
 
-    def __init__(self, base: Base, loss: losses.PerceptualLoss, x: Tensor, seed: int = 0,
+    def __init__(self, base: Base, loss: losses.PerceptualLoss, x: Tensor, complexion: Complexion, seed: int = 0,
                  identity: Identity | None = None):
         self.loss, self.identity = loss, identity or Identity()
         count = len(x) * math.ceil(FACES / len(x))  # sorted values are compared: a multiple of the references
         self.ws = base.sample(count, seed=seed + SEED, truncation=1.0)
-        self.spread = self._distributions(x)
+        self.spread = finetuning.spread(loss, x)
         y = self._drawn(base.generator)
+        self.tones = complexion.tones(y)
         self.faces = images.from_batch(y[:FACES])
         self.before = self._distance(y)
 
@@ -79,7 +82,4 @@ class Trials:
 
     @torch.no_grad()
     def _distance(self, y: Tensor) -> float:
-        return float(losses.distribution_distance(self._distributions(y), self.spread))
-
-    def _distributions(self, x: Tensor) -> list[Tensor]:
-        return losses.distributions(finetuning.Targets(self.loss, x, taps=self.loss.finest)[:])
+        return float(losses.distribution_distance(finetuning.spread(self.loss, y - self.tones), self.spread))

@@ -20,7 +20,7 @@ FLOORS = (
     ("images", "pictures", "metadata", "framing", "runtime", "plugins", "checkup", "downloads", "weights", "manifest",
      "pickles", "archives", "tensors", "checkpoints", "convert"),
     ("bases", "alignment", "cropping", "detection", "mixing", "losses", "stream", "sources", "destinations", "ledger",
-     "locks", "workers", "figures", "matting", "pasting", "devices", "references"),
+     "locks", "workers", "figures", "matting", "pasting", "devices", "references", "complexion"),
     ("inversion", "pivotal", "deltas", "packs", "styles", "identity", "features", "metrics", "distributions",
      "appearance", "captured", "finetuning", "sitters", "trials", "states", "tradeoff", "charts", "persons"),
     ("training", "preflight", "stylization", "evaluation", "report", "study", "intake", "publishing", "gallery"),

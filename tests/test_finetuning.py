@@ -29,32 +29,43 @@ def gradients(run: finetuning.Finetuner) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in run.synthesis.named_parameters() if p.grad is not None}
 
 
-def slow(base, run: finetuning.Finetuner) -> dict[str, torch.Tensor]:
+def slow(base, run: finetuning.Finetuner, tones: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
     """A step's terms by separate calls, picture by picture."""
     ws, people, chosen = codes(base)
     taps = [run.loss.features(run.synthesis(w[None])) for w in torch.cat([ws, people])]
     style = [run.loss.distance(taps[i], run.references[i : i + 1]) for i in range(K)]
     identity = [run.loss.distance(taps[K + i], run.people[chosen[i : i + 1]]) for i in range(P)]
+    if tones is not None:
+        taps[K:] = [run.loss.features(run.synthesis(w[None]) - off[None]) for w, off in zip(people, tones)]
     drawn = losses.distributions([torch.cat(same) for same in zip(*taps[K:])][: run.loss.finest])
     return {"style": sum(style) / K, "identity": 0.5 * sum(identity) / P,
             "statistics": 2 * losses.distribution_distance(drawn, run.spread)}
 
 
 @pytest.mark.parametrize("asked", [{"style", "identity"}, {"style", "identity", "statistics"}, {"style", "statistics"}])
-@pytest.mark.parametrize("chunk", [1, 3, 4, 6])
-def test_a_step_in_parts_has_the_gradient_of_separate_calls(tiny_base, chunk, asked):
+@pytest.mark.parametrize("chunk, toned", [(1, True), (1, False), (3, True), (4, False), (6, True), (6, False)])
+def test_a_step_in_parts_has_the_gradient_of_separate_calls(tiny_base, chunk, toned, asked):
     run = engine(tiny_base, chunk=chunk, statistics=2.0 * ("statistics" in asked))
     ws, people, chosen = codes(tiny_base)
-    parts = run.step(ws, people, chosen if "identity" in asked else None, lr=0.0)
+    tones = torch.rand(P, 3, 32, 32, generator=torch.Generator().manual_seed(2)) if toned else None
+    parts = run.step(ws, people, chosen if "identity" in asked else None, tones, lr=0.0)
     found = gradients(run)
     run.optimiser.zero_grad()
-    terms = {name: term.sum() for name, term in slow(tiny_base, run).items() if name in asked}
+    terms = {name: term.sum() for name, term in slow(tiny_base, run, tones).items() if name in asked}
     sum(terms.values()).backward()
     assert parts == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
     expected = gradients(run)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-8, name
+
+
+def test_smaller_tones_are_enlarged(tiny_base):
+    ws, people, chosen = codes(tiny_base)
+    tones = torch.rand(P, 3, 1, 1, generator=torch.Generator().manual_seed(3))
+    one, other = (engine(tiny_base).step(ws, people, chosen, x, lr=0.0) for x in (tones, tones.expand(P, 3, 32, 32)))
+    assert one == pytest.approx(other, rel=1e-5)
+    assert one["statistics"] != engine(tiny_base).step(ws, people, chosen, lr=0.0)["statistics"]
 
 
 def test_half_precision_is_near_and_keeps_its_weights_whole(tiny_base):

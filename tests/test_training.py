@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sigan import losses, mixing, states
+from sigan.complexion import Complexion
 from sigan.errors import ConfigError, SiganError
 from sigan.training import RECIPES, StyleTrainer, TrainConfig
 
@@ -146,7 +147,8 @@ def test_recipes_hold_the_papers_values():
 @pytest.mark.parametrize("values, message", [
     ({"recipe": "magic"}, "recipe is 'magic'"), ({"kind": "oil"}, "kind is 'oil'"), ({"steps": 0}, "steps is 0"),
     ({"alpha": 1.5}, "alpha is 1.5"), ({"lambda_feature": -1.0}, "lambda_feature is -1.0"),
-    ({"lambda_statistics": float("nan")}, "lambda_statistics is nan"), ({"lr": 0.0}, "lr is 0.0"),
+    ({"lambda_statistics": float("nan")}, "lambda_statistics is nan"), ({"skin_tone": -1.0}, "skin_tone is -1.0"),
+    ({"lr": 0.0}, "lr is 0.0"),
     ({"perceptual": "eyes"}, "perceptual is 'eyes'"), ({"random_codes": "two"}, "random_codes is 'two'"),
     ({"measure": -1}, "measure is -1"), ({"id_floor": 0.0}, "id_floor is 0.0"),
     ({"id_floor": 0.5, "measure": 0}, "id_floor is 0.5, measured every 0 steps"),
@@ -183,6 +185,16 @@ def test_a_loss_far_beyond_the_first_is_divergence_too_and_the_best_is_kept(tiny
     assert all(torch.equal(kept[key], value) for key, value in run.generator.synthesis.state_dict().items())
 
 
+def test_people_go_with_what_their_skins_differ_by(tiny_base, references):
+    run = trainer(tiny_base, references)
+    _, people, chosen, tones = run._drawn()
+    faces, could_be = (tiny_base.generator.synthesis(ws) for ws in (people, run.ws))
+    torch.testing.assert_close(tones, Complexion(could_be).tones(faces, 1.3), atol=1e-5, rtol=1e-4)
+    assert chosen is not None and tones.abs().max() > 1e-3
+    for values in ({"skin_tone": 0.0}, {"lambda_statistics": 0.0}, {"recipe": "styleidentity"}):
+        assert trainer(tiny_base, references, **values)._drawn()[3] is None
+
+
 # ---- measured, stopped, resumed
 
 def test_what_is_measured_is_what_a_slow_look_gives(tiny_base, references):
@@ -194,7 +206,8 @@ def test_what_is_measured_is_what_a_slow_look_gives(tiny_base, references):
     colors = [[((y + 1) * 127.5).round().clamp(0, 255).mean((1, 2)) / 255 for y in part] for part in (before, after)]
     distances = [float((a - b).detach().norm()) for a, b in zip(*colors, strict=True)]
     assert points[3].identity == pytest.approx(np.median(distances), abs=1e-4) and points[3].people == 8
-    taps = [losses.distributions(run.loss.features(part, run.loss.finest)) for part in (after, run.x)]
+    tones = Complexion(tiny_base.generator.synthesis(run.ws)).tones(before)
+    taps = [losses.distributions(run.loss.features(part, run.loss.finest)) for part in (after - tones, run.x)]
     assert points[3].style == pytest.approx(losses.distribution_distance(*taps).item(), rel=1e-4)
     assert run.curve.before > points[3].style
 

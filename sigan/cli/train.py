@@ -44,6 +44,8 @@ def train(
     lambda_statistics: Annotated[
         float | None, typer.Option("--lambda-statistics", metavar="L", help="Weight of the distribution term.")
     ] = None,
+    skin_tone: Annotated[float | None, typer.Option("--skin-tone", metavar="SHARE", help="How much of their own skin's "
+                                                    "tone people keep; 0: all get the references'.")] = None,
     perceptual: Annotated[str | None, typer.Option("--perceptual", metavar="auto|lpips|discriminator",
                                                    help="What compares pictures.")] = None,
     train_from: Annotated[int | None, typer.Option("--train-from", metavar="PX", help="Train the layers of this "
@@ -101,7 +103,8 @@ def train(
 
     given: dict[str, Any] = {"kind": kind, "steps": steps, "alpha": alpha, "lambda_feature": lambda_feature,
              "lambda_statistics": lambda_statistics, "lr": lr, "swap_layers": _layers(swap_layers), "measure": measure,
-             "random_codes": random_codes, "perceptual": perceptual, "train_from": train_from, "id_floor": id_floor}
+             "random_codes": random_codes, "perceptual": perceptual, "train_from": train_from, "id_floor": id_floor,
+             "skin_tone": skin_tone}
     config = TrainConfig(recipe=recipe, seed=seed, device=device,
                          **{key: value for key, value in given.items() if value is not None})
     if not check:
