@@ -18,10 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
 
-from sigan import alignment, bases, evaluation, features, images, sitters, stream
+from sigan import alignment, bases, evaluation, images, sitters, stream
 from sigan.identity import Identity
 from sigan.stylization import Stylizer
 from sigan.training import StyleTrainer, TrainConfig
@@ -29,25 +27,6 @@ from sigan.training import StyleTrainer, TrainConfig
 SHOWN = 10  # photographs of the sheet
 DEFAULT = [f"{recipe} {shots}:recipe={recipe}{',shots=1' if shots == 'one' else ''}"
            for recipe in ("sigan", "styleidentity", "jojogan") for shots in ("few", "one")]
-
-
-class SqueezeNetDistance:
-    """SqueezeNet's activations compared, each pixel's of unit length: LPIPS without its learned weights."""
-
-    name, finest = "SqueezeNet features", 1
-    places = (1, 4, 7, 9, 10, 11, 12)  # those of LPIPS
-
-    def __init__(self, file: str):
-        self.extractor = features.load(f"squeezenet:{file}", identity=None, base=None)
-
-    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
-        levels = (x + 1) * 127.5
-        given = levels.flip(1) - x.new_tensor(features.CAFFE_MEAN).view(1, 3, 1, 1)
-        found = (F.normalize(y) for place, y in self.extractor.net.activations(given) if place in self.places)
-        return [x] if count == 1 else [x, *found][:count]
-
-    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        return sum((x - y).square().sum(1).mean((1, 2)) for x, y in zip(a[1:], b[1:]))
 
 
 def read_variant(text: str) -> tuple[str, dict]:
@@ -78,11 +57,10 @@ def draw(values: dict, references: list[np.ndarray], photos: Path, out: Path, ba
          squeezenet: str | None) -> dict:
     """Trains one variant, writes the photographs' portraits; seconds of processor time, and the last losses."""
     shots = values.pop("shots", len(references))
-    loss = SqueezeNetDistance(squeezenet) if values.get("perceptual") == "squeezenet" else None
-    if loss:
-        del values["perceptual"]
+    if values.get("perceptual") == "squeezenet" and squeezenet:
+        values["perceptual"] = f"squeezenet:{squeezenet}"
     started, cpu = time.perf_counter(), time.process_time()
-    trainer = StyleTrainer(references[:shots], TrainConfig(**values), base, loss=loss)
+    trainer = StyleTrainer(references[:shots], TrainConfig(**values), base)
     parts: dict[str, float] = {}
     for record in trainer.steps():
         parts = record.parts

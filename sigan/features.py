@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -59,7 +59,10 @@ class InceptionFeatures:
 
 
 class SqueezeNetFeatures:
-    """SqueezeNet's last 512 channels, averaged over the picture; `caffe` weights want Caffe's input."""
+    """SqueezeNet's last 512 channels, averaged over the picture; `caffe` weights want Caffe's input.
+
+    `activations` are what stands at each place of the net, for pictures [N,3,H,W] of 0 to 255.
+    """
 
     resize = f"{SQUEEZENET_SIDE} px, Lanczos"
 
@@ -69,12 +72,16 @@ class SqueezeNetFeatures:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(images.resize(image, SQUEEZENET_SIDE)).to(self.device).permute(2, 0, 1)[None].float()
-        if self.caffe:
-            x = x.flip(1) - x.new_tensor(CAFFE_MEAN).view(1, 3, 1, 1)
-        else:
-            x = (x / 255 - x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
         with torch.inference_mode():
-            return self.net(x)[0].cpu().numpy()
+            return self.net(self._given(x))[0].cpu().numpy()
+
+    def activations(self, x: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        return self.net.activations(self._given(x))
+
+    def _given(self, x: torch.Tensor) -> torch.Tensor:
+        if self.caffe:
+            return x.flip(1) - x.new_tensor(CAFFE_MEAN).view(1, 3, 1, 1)
+        return (x / 255 - x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
 
 
 class DlibFeatures:
@@ -110,6 +117,15 @@ class BaseFeatures:
             return self.discriminator.features(x)[-1][0].mean((1, 2)).cpu().numpy()
 
 
+def squeezenet(file: str = "", device: torch.device | str = "cpu") -> SqueezeNetFeatures:
+    """SqueezeNet as pulled, or of a file of its weights; WeightsError where they are missing or do not fit."""
+    path = Path(file) if file else weights.path("squeezenet")
+    state, content = checkpoints.read_state(path), path.read_bytes()
+    about = weights.metadata(content) if path.suffix == ".safetensors" else {}
+    key = f"squeezenet:{hashlib.sha256(content).hexdigest()}"
+    return SqueezeNetFeatures(_filled(SqueezeNet(), state, path), key, about.get("input", "").startswith("BGR"), device)
+
+
 def load(name: str, *, identity: Identity, base: Callable[[], Base], device: torch.device | str = "cpu") -> Extractor:
     """The extractor of that name: one of NAMES, or `squeezenet:FILE` for weights of one's own.
 
@@ -122,14 +138,11 @@ def load(name: str, *, identity: Identity, base: Callable[[], Base], device: tor
         return DlibFeatures(identity)
     if kind in ("encoder", "discriminator"):
         return BaseFeatures(base(), kind)
-    path = Path(file) if file else weights.path("fid-inception" if kind == "inception" else kind)
-    state, content = checkpoints.read_state(path), path.read_bytes()
-    key = f"{kind}:{hashlib.sha256(content).hexdigest()}"
-    if kind == "inception":
-        return InceptionFeatures(_filled(Inception(), state, path), key, device)
-    about = weights.metadata(content) if path.suffix == ".safetensors" else {}
-    net = _filled(SqueezeNet(), state, path)
-    return SqueezeNetFeatures(net, key, about.get("input", "").startswith("BGR"), device)
+    if kind == "squeezenet":
+        return squeezenet(file, device)
+    path = weights.path("fid-inception")
+    state, digest = checkpoints.read_state(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    return InceptionFeatures(_filled(Inception(), state, path), f"{kind}:{digest}", device)
 
 
 def _filled(net: Net, state: dict[str, torch.Tensor], path: Path) -> Net:

@@ -5,7 +5,7 @@ Letters: x y pictures [N,3,R,R] in [-1,1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -108,6 +108,30 @@ class LpipsVgg:
 
     def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
         return self.net.distance(a[1:], b[1:]).flatten()
+
+
+class SqueezeNetDistance:
+    """SqueezeNet's activations compared, each pixel's of unit length, at LPIPS' places: LPIPS without learned weights.
+
+    activations: (place in the net, what stands there) for pictures [N,3,H,W] of 0 to 255.
+    """
+
+    finest = 1
+    places = (1, 4, 7, 9, 10, 11, 12)
+
+    def __init__(self, activations: Callable[[Tensor], Iterable[tuple[int, Tensor]]], name: str = "SqueezeNet"):
+        self.activations, self.name = activations, f"{name} features"
+
+    def features(self, x: Tensor, count: int | None = None) -> list[Tensor]:
+        """The picture, resized to 256 px where it is larger, then the net's taps."""
+        x = _reduced(x)
+        if count == 1:
+            return [x]
+        seen = self.activations((x + 1) * 127.5)
+        return [x, *(F.normalize(tap) for place, tap in seen if place in self.places)][:count]
+
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a[1:], b[1:])]).sum(0)
 
 
 def _reduced(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigan import __version__, bases, finetuning, images, inversion, losses, mixing, packs
+from sigan import __version__, bases, features, finetuning, images, inversion, losses, mixing, packs
 from sigan.complexion import Complexion
 from sigan.errors import ConfigError, SiganError
 from sigan.events import Measured, TrainStep
@@ -39,7 +39,7 @@ GAIN, GAIN_LR = "canvas.gain", 5.0  # of lr: from 1 to 0, which is grey, in a hu
 GREY = 0.02  # of `_chroma`: scanned ink has up to 0.005, watercolours 0.09 to 0.19
 MEASURE = 15  # steps between two measurements, which cost about as much as two steps
 WILD = 20.0  # times the first step's loss: a training that gets there does not come back
-PERCEPTUAL = ("auto", "lpips", "discriminator")
+PERCEPTUAL = ("auto", "lpips", "discriminator", "squeezenet")
 RANDOM_CODES = ("one", "layers")
 _OWN: Any = None  # a value that the recipe decides
 DECAY_FROM = 0.6  # of the steps; recipe `sigan` then lowers lr to nothing, which takes the ripples out
@@ -100,9 +100,12 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"lr is {self.lr}; it must be more than 0")
-        for name, known in (("perceptual", PERCEPTUAL), ("random_codes", RANDOM_CODES)):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        kind, _, file = self.perceptual.partition(":")
+        if kind not in PERCEPTUAL or (file and kind != "squeezenet"):
+            raise ConfigError(f"perceptual is {self.perceptual!r}; it must be one of {', '.join(PERCEPTUAL)}, or "
+                              "squeezenet:FILE")
+        if self.random_codes not in RANDOM_CODES:
+            raise ConfigError(f"random_codes is {self.random_codes!r}; it must be one of {', '.join(RANDOM_CODES)}")
         for name in ("identity_every", "train_from"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
@@ -122,13 +125,11 @@ class StyleTrainer:
     """Finetunes a copy of the base's synthesis network; the base itself is never touched.
 
     references: aligned drawings uint8 [R,R,3]. photos: aligned faces that the identity term keeps; without them it
-    keeps faces drawn by the base. One photo is the paper's own mode. loss: what compares pictures, where it is none of
-    those that the configuration can name.
+    keeps faces drawn by the base. One photo is the paper's own mode.
     """
 
     def __init__(self, references: Sequence[np.ndarray], config: TrainConfig | None = None,
-                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = (), identity: Identity | None = None,
-                 loss: losses.PerceptualLoss | None = None):
+                 base: bases.Base | None = None, photos: Sequence[np.ndarray] = (), identity: Identity | None = None):
         if not len(references):
             raise ConfigError("no references", "give one picture of the style or more")
         self.config = config or TrainConfig()
@@ -144,7 +145,7 @@ class StyleTrainer:
             drawn = torch.cat(list(finetuning.draw(self.base.generator.synthesis, self.ws)))
             self.inversions = images.from_batch(drawn)
         self.complexion = Complexion(drawn, grey=_chroma(self.x) < GREY)
-        self.loss = loss or self._loss()
+        self.loss = self._loss()
         self.layers = mixing.swap_layers(self.base.num_ws, self.config.swap_layers)
         self.generator = copy.deepcopy(self.base.generator)
         self.random = torch.Generator().manual_seed(self.config.seed)
@@ -160,9 +161,13 @@ class StyleTrainer:
         self._kept: tuple[int, dict[str, Tensor]] | None = None  # step and weights of the best point
 
     def _loss(self) -> losses.PerceptualLoss:
-        if self.config.perceptual == "lpips":
+        kind, _, file = self.config.perceptual.partition(":")
+        if kind == "lpips":
             return losses.LpipsVgg(self.device)
-        if self.config.perceptual == "discriminator":
+        if kind == "squeezenet":
+            net = features.squeezenet(file, self.device)
+            return losses.SqueezeNetDistance(net.activations, net.name)
+        if kind == "discriminator":
             return losses.DiscriminatorFeatures(self.base.discriminator)
         return losses.best(self.base.discriminator, self.device)
 
@@ -270,7 +275,7 @@ class StyleTrainer:
     @property
     def key(self) -> str:
         """A hash of all that decides the result: references, people, base, loss and configuration."""
-        facts = [__version__, _plain(self.config), self.base.hash, self.loss.name]
+        facts = [__version__, _plain(self.config), self.config.perceptual, self.base.hash, self.loss.name]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for tensor in (self.x, self.ws, self.people[0] if self.people else self.x[:0]):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -344,9 +349,10 @@ class StyleTrainer:
 
 
 def _plain(config: TrainConfig) -> dict[str, Any]:
-    """A configuration for JSON, without where it was computed."""
-    return {key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(config).items() if key != "device"}
+    """A configuration for JSON, without where it was computed and where its files lay."""
+    plain = {key: list(value) if isinstance(value, tuple) else value
+             for key, value in asdict(config).items() if key != "device"}
+    return {**plain, "perceptual": config.perceptual.partition(":")[0]}
 
 
 def _chroma(x: Tensor) -> float:

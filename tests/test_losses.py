@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sigan import losses, weights
 from sigan.errors import WeightsError
 from sigan.nets.discriminator import Discriminator, DiscriminatorConfig
+from sigan.nets.squeezenet import SqueezeNet
 
 
 def test_discriminator_features_are_a_distance(tiny_base):
@@ -140,3 +141,20 @@ def test_distributions_are_of_every_channel_in_every_part():
     taps = [torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)]
     picture, finest = losses.distributions(taps)
     assert picture.shape == (4, 4, 3, 2 * 4) and finest.shape == (4, 4, 5, 2)
+
+
+def test_squeezenet_compares_the_directions_of_its_activations_at_lpips_places():
+    torch.manual_seed(0)
+    net = SqueezeNet().eval().requires_grad_(False)
+    loss = losses.SqueezeNetDistance(net.activations)
+    x, y = torch.rand(2, 2, 3, 40, 40) * 2 - 1
+    expected = torch.zeros(2)
+    for (place, a), (_, b) in zip(net.activations((x + 1) * 127.5), net.activations((y + 1) * 127.5)):
+        if place in (1, 4, 7, 9, 10, 11, 12):  # before each pool but the last, then the last three fires
+            cosine = torch.cosine_similarity(a, b, dim=1)
+            lengths = [(part.norm(dim=1) > 1e-6).float() for part in (a, b)]
+            expected += (lengths[0] + lengths[1] - 2 * cosine * lengths[0] * lengths[1]).mean((1, 2))
+    torch.testing.assert_close(loss.distance(loss.features(x), loss.features(y)), expected, atol=1e-4, rtol=1e-3)
+    assert len(loss.features(x)) == 8 and torch.equal(loss.features(x, 1)[0], x)
+    large = torch.rand(1, 3, 512, 512)
+    assert [tap.shape for tap in loss.features(large)] == [tap.shape for tap in loss.features(large[..., ::2, ::2])]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sigan import losses, mixing, states
 from sigan.complexion import Complexion
 from sigan.errors import ConfigError, SiganError
+from sigan.nets.squeezenet import SqueezeNet
 from sigan.training import RECIPES, StyleTrainer, TrainConfig
 
 
@@ -291,6 +293,17 @@ def test_a_random_code_for_each_layer_or_one_for_all(tiny_base, references):
 def test_discriminator_features_can_be_asked_for(tiny_base, references, monkeypatch):
     monkeypatch.setattr(losses, "best", lambda *_: pytest.fail("not asked for"))
     assert isinstance(trainer(tiny_base, references, perceptual="discriminator").loss, losses.DiscriminatorFeatures)
+
+
+def test_squeezenet_can_be_asked_for_and_its_file_is_not_told(tiny_base, references, tmp_path):
+    torch.manual_seed(0)
+    save_file(SqueezeNet().state_dict(), tmp_path / "net.safetensors")
+    run = trainer(tiny_base, references, perceptual=f"squeezenet:{tmp_path / 'net.safetensors'}")
+    assert run.loss_name == "squeezenet features" and len(list(run.steps())) == run.config.steps
+    told = run.pack("ink").manifest
+    assert (told.perceptual, told.config["perceptual"]) == ("squeezenet features", "squeezenet")
+    with pytest.raises(ConfigError, match="perceptual is 'lpips:net'"):
+        TrainConfig(perceptual="lpips:net")
 
 
 @pytest.mark.parametrize(("recipe", "grey"), [("sigan", True), ("styleidentity", False)])

@@ -46,8 +46,8 @@ def train(
     ] = None,
     skin_tone: Annotated[float | None, typer.Option("--skin-tone", metavar="SHARE", help="How much of their own skin's "
                                                     "tone people keep; 0: all get the references'.")] = None,
-    perceptual: Annotated[str | None, typer.Option("--perceptual", metavar="auto|lpips|discriminator",
-                                                   help="What compares pictures.")] = None,
+    perceptual: Annotated[str | None, typer.Option("--perceptual", metavar="auto|lpips|discriminator|squeezenet",
+                                                   help="What compares pictures; or squeezenet:FILE.")] = None,
     train_from: Annotated[int | None, typer.Option("--train-from", metavar="PX", help="Train the layers of this "
                                                    "resolution and finer; 4 is all: bolder, and less alike.")] = None,
     photos: Annotated[str | None, typer.Option("--photos", metavar="IN", help="People the style must keep.")] = None,
