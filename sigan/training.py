@@ -58,7 +58,7 @@ class TrainConfig:
     steps: int = _OWN  # the papers': by kind, 150 for sketches, 500 for cartoons; sigan: 150
     alpha: float = _OWN  # 0.5; jojogan replaces the layers whole: 0
     swap_layers: tuple[int, ...] = _OWN  # counted on 18 layers
-    lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.2
+    lambda_feature: float = _OWN  # styleidentity 0.001, the paper's best; jojogan 0; sigan 0.8
     lambda_statistics: float = _OWN  # sigan 3; the papers' recipes 0
     skin_tone: float = _OWN  # sigan 1.3, the papers' 0: share of theirs that people keep; other terms take some
     identity_every: int = _OWN  # steps, sigan 2, the papers' recipes 1; the term weighs as many times as much
@@ -81,7 +81,7 @@ class TrainConfig:
             "steps": SIGAN_STEPS if self.recipe == "sigan" else STEPS[self.kind],
             "alpha": 0.0 if jojogan else mixing.ALPHA,
             "swap_layers": mixing.JOJOGAN_LAYERS if jojogan else mixing.STYLEIDENTITY_LAYERS,
-            "lambda_feature": {"sigan": 0.2, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
+            "lambda_feature": {"sigan": 0.8, "styleidentity": 1e-3, "jojogan": 0.0}[self.recipe],
             "lambda_statistics": 3.0 if self.recipe == "sigan" else 0.0,
             "skin_tone": 1.3 if self.recipe == "sigan" else 0.0,
             "train_from": 16 if self.recipe == "sigan" else 4,
