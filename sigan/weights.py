@@ -78,7 +78,7 @@ CATALOGUE = {entry.name: entry for entry in (
     WeightFile(
         "squeezenet", "squeezenet1_1-b8a52dc0.pth", ("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",),
         about=5 * 10**6, licence="BSD-3-Clause (torchvision); learned from ImageNet (non-commercial research)",
-        source="https://pytorch.org/vision/stable/models/squeezenet.html", purpose="features in reports",
+        source="https://pytorch.org/vision/stable/models/squeezenet.html", purpose="training and reports",
         sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
     WeightFile(
         "fid-inception", "pt_inception-2015-12-05-6726825d.pth",
