@@ -120,10 +120,9 @@ class BaseFeatures:
 def squeezenet(file: str = "", device: torch.device | str = "cpu") -> SqueezeNetFeatures:
     """SqueezeNet as pulled, or of a file of its weights; WeightsError where they are missing or do not fit."""
     path = Path(file) if file else weights.path("squeezenet")
-    state, content = checkpoints.read_state(path), path.read_bytes()
+    net, content = _filled(SqueezeNet(), path), path.read_bytes()
     about = weights.metadata(content) if path.suffix == ".safetensors" else {}
-    key = f"squeezenet:{hashlib.sha256(content).hexdigest()}"
-    return SqueezeNetFeatures(_filled(SqueezeNet(), state, path), key, about.get("input", "").startswith("BGR"), device)
+    return SqueezeNetFeatures(net, _key("squeezenet", content), about.get("input", "").startswith("BGR"), device)
 
 
 def load(name: str, *, identity: Identity, base: Callable[[], Base], device: torch.device | str = "cpu") -> Extractor:
@@ -141,13 +140,16 @@ def load(name: str, *, identity: Identity, base: Callable[[], Base], device: tor
     if kind == "squeezenet":
         return squeezenet(file, device)
     path = weights.path("fid-inception")
-    state, digest = checkpoints.read_state(path), hashlib.sha256(path.read_bytes()).hexdigest()
-    return InceptionFeatures(_filled(Inception(), state, path), f"{kind}:{digest}", device)
+    return InceptionFeatures(_filled(Inception(), path), _key(kind, path.read_bytes()), device)
 
 
-def _filled(net: Net, state: dict[str, torch.Tensor], path: Path) -> Net:
+def _key(kind: str, content: bytes) -> str:
+    return f"{kind}:{hashlib.sha256(content).hexdigest()}"
+
+
+def _filled(net: Net, path: Path) -> Net:
     """The net with a file's weights; what comes after the features is not used."""
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()
+    state = {k: v.float() if v.is_floating_point() else v for k, v in checkpoints.read_state(path).items()
              if not k.startswith(("fc.", "classifier."))}
     weights.load_strict(net, state, str(path), "name a file of these weights")
     return net
